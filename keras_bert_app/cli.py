@@ -1,0 +1,185 @@
+"""`keras-bert`: each command is one call into the package."""
+
+import json
+import os
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="BERT for Keras 3 and TensorFlow: from raw text to a served model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Run = Annotated[Path, typer.Argument(help="Run folder, as written by finetune.", show_default=False)]
+TextColumn = Annotated[str, typer.Option(help="Column or JSON key of the text.")]
+LabelColumn = Annotated[str, typer.Option(help="Column or JSON key of the label.")]
+BatchSize = Annotated[int, typer.Option(help="Texts that go through the model together.")]
+
+
+@app.command()
+def demo(
+    review: Annotated[str, typer.Argument(help="A review to be answered.")] = (
+        "A warm and funny film with a brilliant cast. I loved every minute."
+    ),
+    output: Annotated[Path, typer.Option(help="Run folder.")] = Path("demo"),
+    saved_models: Annotated[Path, typer.Option(help="Where the model is exported to.")] = Path(
+        "saved_models"
+    ),
+):
+    """Run the main job on sample reviews: fine-tune, evaluate, export, answer a review."""
+    quiet_import()
+    from keras_bert_app.demo import demo as run_demo
+
+    result = run_demo(review, output, saved_models)
+    answer = result["answer"]
+    print(f"accuracy  {result['accuracy']:.3f} on {result['test']} reviews that the model has not seen")
+    print(f"run       {result['run']}")
+    print(f"exported  {result['exported']}")
+    print(f"review    {review}")
+    print(f"answer    {answer['label']} ({answer['score']:.3f}), by the exported model")
+
+
+@app.command()
+def finetune(
+    task: Annotated[str, typer.Argument(help="Such as text-classification.", show_default=False)],
+    train: Annotated[
+        Path,
+        typer.Option(help="CSV, TSV or JSONL, also .gz; or a folder for each label.", show_default=False),
+    ],
+    model: Annotated[
+        str, typer.Option(help="Folder of a pretrained BERT in Hugging Face's format.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option(help="Run folder; must not exist.", show_default=False)],
+    validation: Annotated[
+        Path | None, typer.Option(help="As --train; the epoch that is best on it is kept.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="How often the data are gone through.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Examples of a training step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-5,
+    sequence_length: Annotated[int, typer.Option(help="Word pieces of the longest input.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of head, order and dropout.")] = 0,
+    precision: Annotated[str, typer.Option(help="float32 or mixed_bfloat16.")] = "float32",
+    class_weights: Annotated[str | None, typer.Option(help="balanced: rare labels weigh more.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better validation metric.")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write events for TensorBoard.")] = False,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+):
+    """Fine-tune a pretrained BERT. Killed and started again with the same arguments, it goes on."""
+    quiet_import()
+    from keras_bert_app.tasks import get_task
+    from keras_bert_app.training import finetune as run
+
+    def read(path):
+        return None if path is None else get_task(task).read(path, text_column, label_column)
+
+    run(
+        task,
+        read(train),
+        read(validation),
+        model=model,
+        output=output,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        sequence_length=sequence_length,
+        seed=seed,
+        precision=precision,
+        class_weights=class_weights,
+        patience=patience,
+        tensorboard=tensorboard,
+    )
+    print(output)
+
+
+@app.command()
+def evaluate(
+    folder: Run,
+    data: Annotated[Path, typer.Option(help="Labelled texts, as --train of finetune.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    batch_size: BatchSize = 32,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+):
+    """Measure a fine-tuned model: accuracy, precision, recall, F1, confusion matrix, worst mistakes."""
+    quiet_import()
+    from keras_bert_app.task_model import load
+    from keras_bert_app.tasks import get_task
+
+    model = load(folder)
+    task = get_task(model.task)
+    report = model.evaluate(task.read(data, text_column, label_column), batch_size)
+    print(json.dumps(report, ensure_ascii=False) if as_json else task.show(report))
+
+
+@app.command()
+def predict(
+    folder: Run,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Texts from CSV, TSV, JSONL, or .txt with one on each line, also .gz.")
+    ] = None,
+    batch_size: BatchSize = 32,
+    text_column: TextColumn = "text",
+):
+    """Answer texts, as JSON lines. Without TEXT and --file, each line of standard input is one."""
+    quiet_import()
+    from keras_bert_app.data import readers
+    from keras_bert_app.task_model import load
+
+    if texts and file:
+        raise ValueError("give texts or --file, not both")
+    if file:
+        texts = readers.read_texts(file, text_column)
+    elif not texts:
+        try:
+            texts = sys.stdin.buffer.read().decode("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"standard input is not UTF-8 ({error}): convert it with iconv") from error
+    for text, answer in zip(texts, load(folder)(texts, batch_size), strict=True):
+        print(json.dumps({"text": text, **answer}, ensure_ascii=False))
+
+
+@app.command()
+def export(
+    folder: Run,
+    output: Annotated[Path, typer.Option(help="Such as saved_models/reviews.", show_default=False)],
+):
+    """Write the next version of a SavedModel that takes text, for TensorFlow Serving."""
+    quiet_import()
+    from keras_bert_app.exporting import export as run
+
+    print(run(folder, output))
+
+
+def quiet_import():
+    """Imports TensorFlow without the notes on its build, which no setting of it can turn off."""
+    with tempfile.TemporaryFile() as notes:
+        stderr = os.dup(2)
+        os.dup2(notes.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def main():
+    """Runs the command line; what a user can repair is one line on standard error and exit code 1."""
+    warnings.showwarning = lambda message, *_: print(f"keras-bert: warning: {message}", file=sys.stderr)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what goes wrong is an exception too
+    try:
+        app()
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
+        if "KERAS_BERT_TRACEBACK" in os.environ:
+            raise
+        sys.exit(f"keras-bert: {' '.join(str(error).split())}")

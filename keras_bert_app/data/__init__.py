@@ -1,0 +1,1 @@
+"""Readers of labelled text and length buckets."""

@@ -1,0 +1,194 @@
+"""Labelled texts from the formats that people keep them in, as lists of `(text, label)`."""
+
+import csv
+import gzip
+import json
+import os
+from pathlib import Path
+
+FORMATS = (".csv", ".tsv", ".jsonl")
+# BERT reads the first few hundred words. A text this long is a file read as one text, mostly
+# because a quotation mark is missing.
+MAX_TEXT_BYTES = 1_000_000
+
+
+def read_labelled(source, text_column="text", label_column="label"):
+    """Labelled texts from a file, a folder or an iterable.
+
+    Args:
+        source: path of a `.csv`, `.tsv` or `.jsonl` file, each also with `.gz`; path of a
+            folder with one folder of `.txt` files for each class; or an iterable of
+            `(text, label)`.
+        text_column: name of the column or JSON key of the text.
+        label_column: name of the column or JSON key of the label.
+
+    Returns:
+        list of `(text, label)`, the label a str or an int. CSV and TSV have no types: their
+        labels are all int if every one is a whole number, otherwise all str.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: it is empty, lacks a column, is not UTF-8, or holds a text or label that
+            cannot be used; the message names the place.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return check_labelled(source, "the data")
+    path = Path(source)
+    if path.is_dir():
+        rows = read_class_folders(path)
+    else:
+        rows = [(row[text_column], row[label_column]) for row in read_rows(path, text_column, label_column)]
+        if not path.name.removesuffix(".gz").endswith(".jsonl"):
+            rows = whole_number_labels(rows)
+    return check_labelled(rows, path)
+
+
+def read_texts(source, text_column="text"):
+    """Texts from a file: a column of a table as in `read_labelled`, or each line of a `.txt`.
+
+    Args:
+        source: path of a `.csv`, `.tsv`, `.jsonl` or `.txt` file, each also with `.gz`.
+        text_column: name of the column or JSON key.
+
+    Returns:
+        list of str.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_labelled`.
+    """
+    path = Path(source)
+    if path.name.removesuffix(".gz").endswith(".txt"):
+        with open_text(path) as file:
+            return [line.rstrip("\r\n") for line in file]
+    return [row[text_column] for row in read_rows(path, text_column)]
+
+
+def read_rows(path, *columns):
+    """Yields the rows of a table as dicts that hold at least `columns`.
+
+    TSV is read without quotation marks, as the GLUE files are written; CSV with them.
+    """
+    name = path.name.removesuffix(".gz")
+    if not name.endswith(FORMATS):
+        raise ValueError(f"{path}: the name must end in {', '.join(FORMATS)}, or one of them and .gz")
+    with open_text(path, newline="") as file:
+        number = 0
+        if name.endswith(".jsonl"):
+            rows = (json.loads(line) for line in file if line.strip())
+        elif name.endswith(".tsv"):
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        else:
+            rows = csv.DictReader(file)
+        try:
+            for number, row in enumerate(rows, start=1):
+                for column in columns:
+                    if not isinstance(row, dict) or row.get(column) is None:
+                        found = ", ".join(map(str, row)) if isinstance(row, dict) else repr(row)
+                        raise ValueError(
+                            f"{path}, row {number}: there is no {column!r} (found: {found}). "
+                            "Name the column with --text-column or --label-column"
+                        )
+                yield row
+        except (csv.Error, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}, after row {number}: {error}. Repair that row") from error
+
+
+class open_text:  # noqa: N801
+    """Opens a UTF-8 file, gzip or not; errors of either name the path."""
+
+    def __init__(self, path, newline=None):
+        # The csv module refuses fields above 128 KiB, which long reviews reach.
+        csv.field_size_limit(2**31 - 1)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}: check the path")
+        self.path = path
+        opener = gzip.open if path.name.endswith(".gz") else open
+        self.file = opener(path, "rt", encoding="utf-8-sig", newline=newline)
+
+    def __enter__(self):
+        return self.file
+
+    def __exit__(self, kind, error, trace):
+        self.file.close()
+        if isinstance(error, UnicodeDecodeError):
+            raise ValueError(
+                f"{self.path} is not UTF-8: byte 0x{error.object[error.start]:02x}. "
+                f"Convert it, for example: iconv -f latin1 -t utf-8 {self.path.name}"
+            ) from error
+        if isinstance(error, gzip.BadGzipFile | EOFError):
+            raise ValueError(f"{self.path} is damaged or cut short ({error}): get it again") from error
+
+
+def read_class_folders(path):
+    """`(text, label)` from a folder of folders of `.txt` files, each folder named by its label.
+
+    This is the layout of `aclImdb/train`; its `unsup` folder, which has no labels, is left out.
+
+    Raises:
+        ValueError: there are no such folders, or a file is not UTF-8.
+    """
+    folders = sorted(p for p in path.iterdir() if p.is_dir() and p.name != "unsup")
+    rows = []
+    for folder in folders:
+        for file in sorted(folder.glob("*.txt")):
+            with open_text(file) as opened:
+                rows.append((opened.read(), folder.name))
+    if not rows:
+        raise ValueError(f"{path} holds no folders with .txt files: give one folder for each label")
+    return rows
+
+
+def whole_number_labels(rows):
+    """`rows` with int labels if every label is a whole number, otherwise as they are."""
+    try:
+        return [(text, int(label)) for text, label in rows]
+    except ValueError:
+        return rows
+
+
+def check_labelled(rows, source):
+    """The list of `rows`, if every one is a usable text with a label.
+
+    Raises:
+        ValueError: there are no rows, or one is not usable; the message names it.
+    """
+    checked = []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, tuple | list) or len(row) != 2:
+            raise ValueError(f"{source}, row {number}: {row!r:.80} is no pair of text and label")
+        text, label = row
+        check_text(text, f"{source}, row {number}")
+        if hasattr(label, "item"):  # a NumPy number
+            label = label.item()
+        if type(label) not in (str, int) or label == "":
+            raise ValueError(f"{source}, row {number}: the label is {label!r}: give a name or a whole number")
+        checked.append((text, label))
+    if not checked:
+        raise ValueError(f"{source} is empty: give at least one row")
+    return checked
+
+
+def check_texts(texts):
+    """The list of `texts`, a str being a list of one, if each can be used.
+
+    Raises:
+        ValueError: one is no text, empty or too long; the message names its index.
+    """
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    for index, text in enumerate(texts):
+        check_text(text, f"text {index}")
+    return texts
+
+
+def check_text(text, where):
+    """Raises ValueError, naming `where`, unless `text` is a str that is neither empty nor huge."""
+    if not isinstance(text, str):
+        raise ValueError(f"{where}: the text is {text!r:.80} ({type(text).__name__}): give a string")
+    if not text.strip():
+        raise ValueError(f"{where}: the text is empty: leave it out")
+    size = len(text.encode("utf-8", "replace"))
+    if size >= MAX_TEXT_BYTES:
+        raise ValueError(
+            f"{where}: the text has {size:,} bytes, the limit is {MAX_TEXT_BYTES:,}: "
+            "split it, or look for a missing quotation mark"
+        )

@@ -1,0 +1,48 @@
+"""A fine-tuned model as a SavedModel that takes text, in the layout of TensorFlow Serving."""
+
+from pathlib import Path
+
+from keras_bert_app import files, task_model
+from keras_bert_app.tasks import get_task
+
+
+def export(model, folder):
+    """Writes the next version of a SavedModel that takes text.
+
+    The signature `serving_default` takes `text`, string `(batch,)`. For text classification it
+    returns `label`, string `(batch,)`; `score`, float32 `(batch,)`; `classes`, string
+    `(batch, num_classes)`; and `probabilities`, float32 `(batch, num_classes)`. To load it
+    in Python, `import tensorflow_text` first: its operations are part of the graph.
+
+    Args:
+        model: `TaskModel`, or the run folder of one.
+        folder: such as `saved_models/reviews`; the versions in it are folders named by whole
+            numbers, as TensorFlow Serving expects.
+
+    Returns:
+        Path of the version written.
+
+    Raises:
+        OSError: the folder cannot be written.
+        FileNotFoundError, ValueError: `model` is no fine-tuned model, see `load`.
+    """
+    import tensorflow as tf
+    from keras.export import ExportArchive
+
+    if not isinstance(model, task_model.TaskModel):
+        model = task_model.load(model)
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file: choose another folder to export to")
+    versions = [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+    path = folder / str(max(versions, default=0) + 1)
+    function, signature = get_task(model.task).serve(model.model, model.preprocessor, model.labels)
+    archive = ExportArchive()
+    archive.track(model.model)
+    archive.add_endpoint("serving_default", function, signature)
+    with files.whole(path) as temporary:
+        try:
+            archive.write_out(str(temporary), verbose=False)
+        except tf.errors.OpError as error:  # a full disk, for one
+            raise OSError(error.message) from error
+    return path

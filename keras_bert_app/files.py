@@ -1,0 +1,39 @@
+"""Write a file or a folder whole or not at all."""
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole(path):
+    """Gives a temporary path beside `path` to write to, and renames it to `path` at the end.
+
+    If anything fails, what was written is removed and `path` is as it was before.
+
+    Args:
+        path: the file or folder to be written. A folder must not exist yet.
+
+    Raises:
+        OSError: it cannot be written; the message names `path`.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {error.strerror or error}. Free space there or choose another place"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
+
+
+def write_json(path, value):
+    """Writes `value` as indented JSON to the file `path`."""
+    Path(path).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

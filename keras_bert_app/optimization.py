@@ -1,0 +1,66 @@
+"""The optimizer that BERT is fine-tuned with: AdamW, warm-up, linear decay, clipping."""
+
+import keras
+from keras import ops
+
+from keras_bert_app.layers import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises from 0 for some steps and then falls to 0, both in a line.
+
+    Args:
+        peak: the highest learning rate.
+        warmup_steps: steps of the rise.
+        total_steps: steps until 0 is reached.
+
+    Example:
+
+    >>> schedule = WarmupLinearDecay(peak=1.0, warmup_steps=2, total_steps=6)
+    >>> [float(schedule(step)) for step in (0, 1, 2, 4, 6)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+
+    Reference: [google-research/bert](https://github.com/google-research/bert), `optimization.py`.
+    """
+
+    def __init__(self, peak, warmup_steps, total_steps):
+        self.peak = peak
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        rise = step / self.warmup_steps if self.warmup_steps else 1.0
+        fall = (self.total_steps - step) / max(self.total_steps - self.warmup_steps, 1)
+        return self.peak * ops.clip(ops.minimum(rise, fall), 0.0, 1.0)
+
+    def get_config(self):
+        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "total_steps": self.total_steps}
+
+
+def adamw(learning_rate, total_steps, warmup=0.1, weight_decay=0.01):
+    """AdamW as BERT is fine-tuned with it.
+
+    No weight decay on biases and layer normalization; gradients clipped to a global norm of 1.
+
+    Args:
+        learning_rate: the highest learning rate.
+        total_steps: number of training steps.
+        warmup: share of the steps in which the learning rate rises.
+        weight_decay: decoupled weight decay.
+
+    Returns:
+        A `keras.optimizers.AdamW`.
+
+    Reference: [google-research/bert](https://github.com/google-research/bert), `optimization.py`.
+    """
+    optimizer = keras.optimizers.AdamW(
+        WarmupLinearDecay(learning_rate, round(warmup * total_steps), total_steps),
+        weight_decay=weight_decay,
+        epsilon=1e-6,  # as google-research/bert
+        global_clipnorm=1.0,
+    )
+    # On TensorFlow the optimizer sees its own names, which end in ":0".
+    optimizer.exclude_from_weight_decay(var_names=["(bias|gamma|beta)(:0)?$"])
+    return optimizer

@@ -1,0 +1,58 @@
+"""What a user gives as text, made into string tensors or an error that names the item."""
+
+import keras
+import tensorflow as tf
+
+
+def is_symbolic(segments):
+    """True if a functional model is being built: every segment is a `keras.KerasTensor`."""
+    return any(isinstance(segment, keras.KerasTensor) for segment in segments)
+
+
+def segments_of(text):
+    """The segments in `text`: a tuple holds one item for each, anything else is one segment.
+
+    A list of tensors is a tuple too: that is what Keras makes of one when a model is saved.
+    """
+    tensors = (tf.Tensor, keras.KerasTensor)
+    if isinstance(text, list) and text and isinstance(text[0], tensors):
+        text = tuple(text)
+    return text if isinstance(text, tuple) else (text,)
+
+
+def to_string_tensor(text):
+    """A string tensor `(batch,)` of one segment.
+
+    Args:
+        text: str or bytes (a batch of one), or a list, array or column of them, or a
+            string tensor `(batch,)`.
+
+    Returns:
+        string `(batch,)`.
+
+    Raises:
+        TypeError: an item is no text; the message names its index.
+        ValueError: a tensor has another rank than 1.
+    """
+    if isinstance(text, tf.Tensor):
+        if text.dtype != tf.string:
+            raise TypeError(f"text is a tensor of {text.dtype.name}: give a tensor of strings")
+        if text.shape.rank not in (1, None):
+            raise ValueError(
+                f"text has shape {text.shape}: give a batch of texts, shape (batch,). "
+                "In tf.data, call batch() first"
+            )
+        # Without a check in the graph a text without batch axis crashes a model server.
+        return tf.ensure_shape(text, [None])
+    if isinstance(text, str | bytes):
+        text = [text]
+    if not hasattr(text, "__iter__"):
+        raise TypeError(f"text is {text!r} ({type(text).__name__}): give a string or a list of strings")
+    items = []
+    for index, item in enumerate(text):
+        if isinstance(item, str):
+            item = item.encode("utf-8", "ignore")  # a lone surrogate is left out
+        if not isinstance(item, bytes):
+            raise TypeError(f"text {index} is {item!r} ({type(item).__name__}): give a string")
+        items.append(item)
+    return tf.constant(items, "string", shape=(len(items),))

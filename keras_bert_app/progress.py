@@ -1,0 +1,135 @@
+"""What a person sees while a model trains."""
+
+import math
+import time
+from importlib.util import find_spec
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+CHECK_EVERY = 10  # steps between two looks at the loss; each look waits for the device
+SAY_EVERY = 60  # seconds between two lines where there is no terminal
+
+console = Console(stderr=True, highlight=False)
+
+
+def say(text):
+    """Prints a line to standard error."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+class FitProgress(keras.callbacks.Callback):
+    """A progress bar with loss and speed; on anything but a terminal, a line every minute.
+
+    Stops the training with an error when the loss is no longer a number.
+
+    Args:
+        title: such as `"epoch 1/3"`.
+        steps: steps of the whole epoch.
+        first_step: steps that were done before.
+        batch_size: examples of a step.
+        log: function of a step's number and its logs, called now and then.
+
+    Raises:
+        FloatingPointError: the loss is NaN or infinite.
+    """
+
+    def __init__(self, title, steps, first_step, batch_size, log):
+        super().__init__()
+        self.title = title
+        self.steps = steps
+        self.step = first_step
+        self.first_step = first_step
+        self.batch_size = batch_size
+        self.log = log
+
+    def on_train_begin(self, logs=None):
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}  {task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.bar.start()
+        self.task = self.bar.add_task(self.title, total=self.steps, completed=self.step, numbers="")
+        self.started = self.said = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if self.step % CHECK_EVERY == 0 or self.step == self.steps:
+            values = {name: float(value) for name, value in logs.items()}
+            if not math.isfinite(values["loss"]):
+                self.bar.stop()
+                raise FloatingPointError(
+                    f"the loss is {values['loss']} at step {self.step} of {self.title}: the training "
+                    "collapsed. Try a learning rate ten times lower, or float32 precision"
+                )
+            done = (self.step - self.first_step) * self.batch_size
+            speed = done / (time.monotonic() - self.started)
+            numbers = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+            self.bar.update(self.task, completed=self.step, numbers=f"{numbers}  {speed:.1f} examples/s")
+            self.log(self.step, values)
+            if not console.is_terminal and time.monotonic() - self.said >= SAY_EVERY:
+                say(f"{self.title}  {self.step}/{self.steps}  {numbers}  {speed:.1f} examples/s")
+                self.said = time.monotonic()
+
+    def on_train_end(self, logs=None):
+        self.bar.stop()
+
+
+class TensorBoardEvents:
+    """Writes numbers for TensorBoard.
+
+    Args:
+        folder: where the event files go.
+    """
+
+    @staticmethod
+    def check():
+        """Raises ModuleNotFoundError if TensorBoard is not installed."""
+        if not find_spec("tensorboard"):
+            raise ModuleNotFoundError(
+                "TensorBoard is not installed: pip install 'keras_bert_app[tensorboard]', or leave it out"
+            )
+
+    def __init__(self, folder):
+        import tensorflow as tf
+
+        self.writer = tf.summary.create_file_writer(str(folder))
+
+    def log(self, step, values):
+        """Writes a dict of numbers for training step `step`."""
+        import tensorflow as tf
+
+        with self.writer.as_default(step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self.writer.flush()
+
+
+def plot_history(history, path):
+    """Draws loss and metric of each epoch to the PNG file `path`.
+
+    Args:
+        history: list of dicts, one for each epoch, such as
+            `{"epoch": 1, "loss": 0.5, "accuracy": 0.8, "validation_accuracy": 0.7}`.
+        path: where to.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    metrics = [k for k in history[0] if f"validation_{k}" in history[0] or k in ("loss", "accuracy")]
+    figure = Figure(figsize=(4.5 * len(metrics), 3.5), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        for name, label in ((metric, "training"), (f"validation_{metric}", "validation")):
+            points = [(row["epoch"], row[name]) for row in history if name in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", label=label)
+        axes.set(xlabel="epoch", title=metric)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+    figure.savefig(path, dpi=120, format="png")

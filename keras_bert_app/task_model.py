@@ -1,0 +1,128 @@
+"""A fine-tuned model that takes text: what `finetune` returns and `load` reads."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_bert_app import files
+from keras_bert_app.data import buckets, readers
+from keras_bert_app.registry import custom_objects
+from keras_bert_app.tasks import get_task
+
+
+class TaskModel:
+    """A preprocessor, a model and the labels of a task; call it with texts.
+
+    Args:
+        task: name of the task, such as `"text-classification"`.
+        preprocessor: `BertPreprocessor`.
+        model: `keras.Model` from the encoder's inputs to the task's output.
+        labels: the labels, in the order of the outputs.
+
+    Call arguments:
+        texts: str or list of str.
+        batch_size: texts that go through the model together.
+
+    Returns:
+        list of dicts, one for each text; see the task's `answers`.
+
+    Raises:
+        ValueError: a text is empty or 1 MB and more; the message names its index.
+
+    Example:
+
+    ```python
+    model = kba.load("runs/reviews")
+    model(["a great film"])  # [{"label": "positive", "score": 0.98, ...}]
+    ```
+    """
+
+    def __init__(self, task, preprocessor, model, labels):
+        self.task = task
+        self.preprocessor = preprocessor
+        self.model = model
+        self.labels = labels
+        if keras.config.backend() == "tensorflow":
+            model.jit_compile = False  # XLA would compile anew for each length
+
+    def __call__(self, texts, batch_size=32):
+        outputs = self.outputs(readers.check_texts(texts), batch_size)
+        return get_task(self.task).answers(outputs, self.labels)
+
+    def outputs(self, texts, batch_size=32):
+        """The model's raw outputs for a list of texts, array `(texts, ...)`."""
+        if not texts:
+            return np.empty((0, *self.model.output_shape[1:]), "float32")
+        return buckets.predict(self.model, buckets.encode(self.preprocessor, texts), batch_size)
+
+    def evaluate(self, data, batch_size=32):
+        """How good the answers for labelled texts are.
+
+        Args:
+            data: a path or an iterable of `(text, label)`; see `read_labelled`.
+            batch_size: texts that go through the model together.
+
+        Returns:
+            dict, see the task's `report`; for text classification with `accuracy`,
+            `per_class`, `confusion_matrix` and `worst_mistakes`.
+
+        Raises:
+            ValueError: the data cannot be used, or hold a label that the model does not know.
+        """
+        task = get_task(self.task)
+        examples = task.read(data)
+        task.encode_labels(examples, self.labels)  # an unknown label is an error before the work
+        outputs = self.outputs([text for text, _ in examples], batch_size)
+        return task.report(examples, outputs, self.labels)
+
+    def text_model(self):
+        """One `keras.Model` from strings `(batch,)` to the task's output, preprocessing inside."""
+        text = keras.Input((), dtype="string", name="text")
+        return keras.Model(text, self.model(self.preprocessor(text)), name="text_model")
+
+    def save(self, folder, **details):
+        """Writes `model.keras`, `labels.json` and `config.json` to an existing folder.
+
+        Args:
+            folder: where to.
+            details: what else `config.json` shall hold.
+        """
+        folder = Path(folder)
+        self.text_model().save(folder / "model.keras")
+        files.write_json(folder / "labels.json", self.labels)
+        files.write_json(folder / "config.json", {"task": self.task, **details})
+
+
+def load(folder):
+    """The model that `finetune` saved.
+
+    Args:
+        folder: the run folder.
+
+    Returns:
+        A `TaskModel`.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or it holds no model.
+        ValueError: a file in it is damaged.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "labels.json", "model.keras"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no fine-tuned model: there is no {name}. Give a run folder")
+    try:
+        config, labels = (
+            json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "labels.json")
+        )
+        if not isinstance(config, dict) or "task" not in config:
+            raise ValueError("config.json names no task")
+        text_model = keras.saving.load_model(
+            folder / "model.keras", custom_objects=custom_objects(), compile=False
+        )
+        preprocessor, model = text_model.layers[1:]
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        message = str(error).strip().split("\n")[0]
+        raise ValueError(f"{folder} is damaged or no fine-tuned model: {message}. Train it again") from error
+    return TaskModel(config["task"], preprocessor, model, labels)

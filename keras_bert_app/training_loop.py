@@ -1,0 +1,122 @@
+"""The epochs of a training run, from wherever it was left off."""
+
+import time
+
+import numpy as np
+
+from keras_bert_app.checkpointing import SaveState
+from keras_bert_app.data import buckets
+from keras_bert_app.progress import FitProgress, say
+from keras_bert_app.tasks import get_task
+
+
+class TrainingLoop:
+    """Goes through the data epoch by epoch, validates, and keeps the state on disk.
+
+    Args:
+        result: `TaskModel`, whose model is trained.
+        trainer: compiled `keras.Model` of the same layers.
+        state: `RunState`.
+        arguments: dict with `epochs`, `batch_size`, `seed` and `patience`, see `finetune`.
+        checkpoint_minutes: time between two saves of the state within an epoch.
+        events: `TensorBoardEvents` or None.
+    """
+
+    def __init__(self, result, trainer, state, arguments, checkpoint_minutes, events):
+        self.result = result
+        self.trainer = trainer
+        self.state = state
+        self.arguments = arguments
+        self.checkpoint_minutes = checkpoint_minutes
+        self.events = events
+        self.metric = get_task(result.task).METRIC
+        trainer.optimizer.build(trainer.trainable_variables)
+        self.variables = [*trainer.variables, *trainer.optimizer.variables]
+        self.history = []
+
+    def run(self, rows, targets, held_out):
+        """Trains, and leaves the model with the weights of the best epoch, or of the last.
+
+        Args:
+            rows: training texts, from `buckets.encode`.
+            targets: list of arrays `(rows,)`: labels and, maybe, weights.
+            held_out: validation examples or None.
+
+        Returns:
+            list of dicts, one for each epoch: loss, metric, speed.
+        """
+        first_epoch, first_step, metrics = self._restore()
+        patience = self.arguments["patience"]
+        for epoch in range(first_epoch, self.arguments["epochs"]):
+            if patience and self.history and len(self.history) - self._best_epoch() >= patience:
+                say(f"stopped: {patience} epochs without a better validation {self.metric}")
+                break
+            entry, steps = self._train(epoch, first_step, metrics, rows, targets)
+            if held_out is not None:
+                report = self.result.evaluate(held_out, self.arguments["batch_size"])
+                scores = {f"validation_{name}": report[name] for name in ("loss", self.metric)}
+                entry |= scores
+                self._log((epoch + 1) * steps, scores)
+            self.history.append(entry)
+            numbers = "  ".join(f"{name} {value:.4g}" for name, value in entry.items() if name != "epoch")
+            say(f"{self._title(epoch)}  {numbers}")
+            if held_out is not None and self._best_epoch() == len(self.history):
+                self.state.save_best(self.result.model.variables)
+            first_step, metrics = 0, None
+            self.state.save(self.variables, epoch=epoch + 1, step=0, history=self.history)
+        if held_out is not None:
+            self.state.restore_best(self.result.model.variables)
+        return self.history
+
+    def _restore(self):
+        """Where the run is: epoch, step in it, and the metrics of those steps."""
+        position, values = self.state.load()
+        if position is None:
+            return 0, 0, None
+        for variable, value in zip(self.variables, values, strict=False):
+            variable.assign(value)
+        self.history = position["history"]
+        say(f"going on after epoch {position['epoch']}, step {position['step']}, from {self.state.folder}")
+        metrics = values[len(self.variables) :] if position["step"] else None
+        return position["epoch"], position["step"], metrics
+
+    def _train(self, epoch, first_step, metrics, rows, targets):
+        """The rest of one epoch; returns its line of the history and its number of steps."""
+        batch_size = self.arguments["batch_size"]
+        lengths = [len(row) for row in rows["input_word_ids"]]
+        batches = buckets.shuffled_batches(lengths, batch_size, [self.arguments["seed"], epoch])
+
+        def save(step, metrics_variables):
+            variables = [*self.variables, *metrics_variables]
+            self.state.save(variables, epoch=epoch, step=step, history=self.history)
+
+        def log(step, values):
+            self._log(epoch * len(batches) + step, values)
+
+        saver = SaveState(save, first_step, metrics, self.checkpoint_minutes)
+        bar = FitProgress(self._title(epoch), len(batches), first_step, batch_size, log)
+        start = time.monotonic()
+        logs = self.trainer.fit(
+            buckets.dataset(rows, batches[first_step:], *targets),
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            callbacks=[saver, bar],
+            verbose=0,
+            shuffle=False,  # the batches are
+        ).history
+        seconds = time.monotonic() - start
+        entry = {"epoch": epoch + 1, **{name: values[-1] for name, values in logs.items()}}
+        entry["examples_per_second"] = sum(map(len, batches[first_step:])) / seconds
+        entry["seconds"] = seconds
+        return entry, len(batches)
+
+    def _best_epoch(self):
+        """The number of the first epoch, from 1, with the best validation metric."""
+        return 1 + int(np.argmax([row[f"validation_{self.metric}"] for row in self.history]))
+
+    def _title(self, epoch):
+        return f"epoch {epoch + 1}/{self.arguments['epochs']}"
+
+    def _log(self, step, values):
+        if self.events:
+            self.events.log(step, values)

@@ -1,0 +1,147 @@
+"""Data that the tests make, and the data outside the project that some of them look for."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+from oracle import random_tensors
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("KBA_DATA", ROOT.parent / "shared" / "data"))
+
+WORDS = [
+    "a",
+    "the",
+    "film",
+    "was",
+    "great",
+    "good",
+    "fun",
+    "loved",
+    "moving",
+    "brilliant",
+    "bad",
+    "dull",
+    "boring",
+    "waste",
+    "terrible",
+    "poor",
+    "very",
+    "not",
+    "and",
+    "i",
+    "it",
+    "of",
+    "plot",
+    "cast",
+    "acting",
+    "##s",
+    "##ed",
+    "##ing",
+    "!",
+    ".",
+    ",",
+    "?",
+    "'",
+    "b",
+    "c",
+    "d",
+    "e",
+    "f",
+    "g",
+    "h",
+    "j",
+    "k",
+    "l",
+    "m",
+    "n",
+    "o",
+    "p",
+    "q",
+    "r",
+]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+CONFIG = {
+    "model_type": "bert",
+    "vocab_size": 61,
+    "hidden_size": 10,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 37,
+    "max_position_embeddings": 32,
+}
+
+
+def data_file(name):
+    """A file of the shared data, or a skipped test."""
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in {DATA}: set KBA_DATA to the folder of the shared data")
+    return path
+
+
+def run_python(code, *args, **environment):
+    """Runs `code` in a fresh process; returns the finished process, whatever its exit code."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)],
+        env={**os.environ, **environment},
+        cwd=ROOT / "tests",
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def write_pretrained(folder, tensors=None, **changes):
+    """A Hugging Face folder with a small random BERT."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **changes}))
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in VOCABULARY))
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true, "strip_accents": null}')
+    save_file(random_tensors() if tensors is None else tensors, folder / "model.safetensors")
+    return folder
+
+
+def write_trainable(folder, positions=32):
+    """A Hugging Face folder with a small random BERT that learns quickly."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32}
+    tensors = random_tensors(hidden=16, layers=1, inner=32, positions=positions)
+    return write_pretrained(folder, tensors, **sizes, max_position_embeddings=positions)
+
+
+def reviews(number):
+    """Labelled texts that a small model learns in a few steps, none twice."""
+    good, bad = ["great", "good", "fun", "loved", "moving"], ["bad", "dull", "boring", "terrible", "poor"]
+    rows = []
+    for index in range(number):
+        word = (good, bad)[index % 2][index // 2 % 5]
+        text = f"the {'very ' * (index % 7)}{word} film{'s' * (index % 3)} {'!' * (index // 70)}"
+        rows.append((text, ("positive", "negative")[index % 2]))
+    return rows
+
+
+@pytest.fixture
+def pretrained(tmp_path):
+    """Path of a small random BERT in Hugging Face's format."""
+    return write_pretrained(tmp_path / "pretrained")
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory):
+    """Path of a small fine-tuned classifier that knows good films from bad ones."""
+    import keras_bert_app as kba
+
+    folder = tmp_path_factory.mktemp("session")
+    model = write_trainable(folder / "pretrained")
+    kba.finetune(
+        "text-classification", reviews(140), reviews(70), model=model, output=folder / "run",
+        epochs=4, learning_rate=2e-2, sequence_length=16, batch_size=16,
+    )  # fmt: skip
+    return folder / "run"

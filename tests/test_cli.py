@@ -1,0 +1,200 @@
+import io
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+from conftest import reviews, write_trainable
+
+from keras_bert_app import cli
+
+
+@pytest.fixture
+def keras_bert(monkeypatch, capsys, tmp_path):
+    """Runs the command line in this process: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["keras-bert", *map(str, args)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        if isinstance(ended.value.code, str):  # sys.exit(text) prints it and exits with 1
+            return 1, out, err + ended.value.code
+        return ended.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A pretrained model and CSV files for training and testing in the current folder."""
+    write_trainable(tmp_path / "bert")
+    for name, rows in (("train", reviews(140)), ("test", reviews(70))):
+        lines = "".join(f"{text},{label}\n" for text, label in rows)
+        (tmp_path / f"{name}.csv").write_text("review,stars\n" + lines)
+    return tmp_path
+
+
+COLUMNS = ("--text-column", "review", "--label-column", "stars")
+FINETUNE = (
+    "finetune", "text-classification", "--train", "train.csv", "--validation", "test.csv", "--model", "bert",
+    "--output", "run", *COLUMNS, "--sequence-length", 16, "--learning-rate", 0.02, "--batch-size", 16,
+    "--epochs", 4, "--precision", "float32",
+)  # fmt: skip
+
+
+def test_from_a_file_to_a_served_model(keras_bert, files):
+    code, out, err = keras_bert(*FINETUNE)
+    assert (code, out) == (0, "run\n"), err
+    assert "epoch 4/4" in err
+
+    code, out, _ = keras_bert("evaluate", "run", "--data", "test.csv", *COLUMNS)
+    assert code == 0
+    assert "confusion matrix" in out
+    code, out, _ = keras_bert("evaluate", "run", "--data", "test.csv", "--json", *COLUMNS)
+    assert json.loads(out)["accuracy"] > 0.9
+
+    code, out, _ = keras_bert("predict", "run", "the great film", "the dull film")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [(row["text"], row["label"]) for row in answers] == [
+        ("the great film", "positive"), ("the dull film", "negative"),
+    ]  # fmt: skip
+    assert keras_bert("predict", "run", stdin=b"the great film\nthe dull film\n")[1] == out
+    (files / "texts.txt").write_text("the great film\nthe dull film\n")
+    assert keras_bert("predict", "run", "--file", "texts.txt")[1] == out
+
+    assert keras_bert("export", "run", "--output", "saved_models/reviews")[1] == "saved_models/reviews/1\n"
+    assert (files / "saved_models/reviews/1/saved_model.pb").exists()
+
+    code, _, err = keras_bert(*FINETUNE)
+    assert code == 1
+    assert err == "keras-bert: run exists: choose another output folder, or remove it"
+
+
+def one_line(code, err, *parts):
+    """What every mistake of a user ends with: one line that names the value, exit code not 0."""
+    assert code == 1
+    assert err.startswith("keras-bert: ")
+    assert "\n" not in err.strip()
+    for part in parts:
+        assert part in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"--train": "none.csv"}, ["there is no file none.csv"]),
+        ({"--train": "empty.csv"}, ["empty.csv is empty"]),
+        ({"--train": "latin.csv"}, ["latin.csv is not UTF-8", "iconv"]),
+        ({"--train": "one.csv"}, ["all labels are 'good'"]),
+        ({"--train": "huge.csv"}, ["row 1", "1,000,000 bytes"]),
+        ({"--train": "blank.csv"}, ["row 1", "the text is empty"]),
+        ({"--text-column": "text"}, ["train.csv, row 1", "'text'", "--text-column"]),
+        ({"--model": "none"}, ["there is no folder none"]),
+        ({"--model": "."}, ["config.json"]),
+        ({"--model": "cut"}, ["cut/model.safetensors is damaged or cut short"]),
+        ({"--sequence-length": 33}, ["sequence_length=33", "at most 32"]),
+        ({"--sequence-length": 2}, ["sequence_length=2", "at least 3"]),
+        ({"--epochs": 0}, ["epochs=0"]),
+        ({"--precision": "half"}, ["precision='half'", "mixed_bfloat16"]),
+        ({"--output": "train.csv/run"}, ["cannot write", "train.csv/run"]),
+    ],
+)
+def test_mistakes_of_finetune(keras_bert, files, changes, parts):
+    (files / "empty.csv").write_text("review,stars\n")
+    (files / "latin.csv").write_bytes("review,stars\nZwölf,good\n".encode("latin1"))
+    (files / "one.csv").write_text("review,stars\na film,good\nfilms,good\n")
+    (files / "huge.csv").write_text("review,stars\n" + "x" * 1_000_000 + ",good\n")
+    (files / "blank.csv").write_text("review,stars\n ,good\n")
+    cut = write_trainable(files / "cut") / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-9])
+    arguments = list(FINETUNE)
+    for name, value in changes.items():
+        arguments[arguments.index(name) + 1] = value
+    before = sorted(files.rglob("*"))
+    code, _, err = keras_bert(*arguments)
+    one_line(code, err, *parts)
+    assert sorted(files.rglob("*")) == before
+
+
+def test_mistakes_of_the_others(keras_bert, files, run_folder):
+    code, _, err = keras_bert("finetune", "summarization", *FINETUNE[2:])
+    one_line(code, err, "there is no task 'summarization'")
+    for command in (("evaluate", "bert", "--data", "test.csv"), ("predict", "bert", "x"),
+                    ("export", "bert", "--output", "x")):  # fmt: skip
+        code, _, err = keras_bert(*command)
+        one_line(code, err, "bert is no fine-tuned model")
+    (files / "unknown.csv").write_text("text,label\na film,positive\nfilms,mixed\n")
+    code, _, err = keras_bert("evaluate", run_folder, "--data", "unknown.csv")
+    one_line(code, err, "row 2 has the label 'mixed'", "'negative', 'positive'")
+    code, _, err = keras_bert("predict", run_folder, "great", "")
+    one_line(code, err, "text 1: the text is empty")
+    code, _, err = keras_bert("predict", run_folder, stdin=b"\xff\n")
+    one_line(code, err, "standard input is not UTF-8")
+    code, _, err = keras_bert("predict", run_folder, "great", "--file", "test.csv")
+    one_line(code, err, "not both")
+    code, _, err = keras_bert("export", run_folder, "--output", "test.csv")
+    one_line(code, err, "test.csv is a file")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt")
+def test_a_full_disk(keras_bert, files, run_folder):
+    """A limit on the size of files fails every write as a full disk does."""
+    before = sorted(files.rglob("*"))
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "import tensorflow\n"
+        "from keras_bert_app import cli\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)\n"
+        "cli.main()"
+    )
+    for command, limit in (
+        (FINETUNE, 4000),
+        (FINETUNE, 50_000),
+        (("export", run_folder, "--output", "saved"), 90_000),
+    ):
+        arguments = map(str, (limit, *command))
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=files, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        last = done.stderr.strip().splitlines()[-1]
+        one_line(1, last, "cannot write", "Free space there or choose another place")
+    left = {path.relative_to(files).parts[0] for path in set(files.rglob("*")) - set(before)}
+    assert left <= {"run.unfinished", "saved"}  # to go on from, and an empty folder
+    assert not any(path.is_file() for path in (files / "saved").rglob("*"))
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4000
+
+
+def test_demo(keras_bert, tmp_path):
+    code, out, err = keras_bert("demo", "A dull, boring film. What a waste of time.")
+    assert code == 0, err
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert float(lines["accuracy"].split()[0]) > 0.6
+    assert lines["run"] == "demo"
+    assert (tmp_path / lines["exported"] / "saved_model.pb").exists()
+    assert lines["review"] == "A dull, boring film. What a waste of time."
+    assert lines["answer"].startswith("negative")
+    assert "random weights" in err
+
+
+def test_help(keras_bert):
+    code, out, _ = keras_bert("--help")
+    assert code == 0
+    for command in ("demo", "finetune", "evaluate", "predict", "export"):
+        assert command in out
+        assert keras_bert(command, "--help")[0] == 0
+    code, _, _ = keras_bert("finetune", "text-classification")
+    assert code == 2
+
+
+def test_a_traceback_on_request(keras_bert, monkeypatch):
+    monkeypatch.setenv("KERAS_BERT_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["keras-bert", "predict", "none", "x"])
+    with pytest.raises(FileNotFoundError):
+        cli.main()

@@ -1,0 +1,199 @@
+import inspect
+
+import keras
+import numpy as np
+import pytest
+from conftest import data_file, run_python, write_pretrained
+from oracle import bert, random_tensors
+
+import keras_bert_app as kba
+from keras_bert_app import layers
+from keras_bert_app.config import BertConfig
+from keras_bert_app.encoder import bert_encoder
+
+CONFIG = BertConfig(
+    vocab_size=61, hidden_size=10, num_hidden_layers=3, num_attention_heads=2, intermediate_size=37,
+    max_position_embeddings=32,
+)  # fmt: skip
+
+
+def inputs(batch=3, length=7, seed=1):
+    """Random inputs; the second row is padded and the third has a hole in its mask."""
+    random = np.random.default_rng(seed)
+    mask = np.ones((batch, length), "int32")
+    mask[1, 4:] = 0
+    mask[2, 2] = 0
+    return {
+        "input_word_ids": random.integers(0, 61, (batch, length)).astype("int32"),
+        "input_mask": mask,
+        "input_type_ids": random.integers(0, 2, (batch, length)).astype("int32"),
+    }
+
+
+def test_oracle_agrees_with_a_known_model():
+    """The oracle itself, against Hugging Face's numbers for the same weights."""
+    from safetensors.numpy import load_file
+
+    folder = data_file("checkpoints/huggingface_pretraining")
+    tensors = {k.removeprefix("bert."): v for k, v in load_file(folder / "model.safetensors").items()}
+    given, expected = np.load(data_file("checkpoints/inputs.npz")), np.load(folder / "expected.npz")
+    for row in range(5):
+        found, pooled = bert(tensors, *(given[k][row] for k in inputs()), heads=4)
+        np.testing.assert_allclose(found[1:], expected["layer_outputs"][:, row], atol=2e-5)
+        np.testing.assert_allclose(pooled, expected["pooled_output"][row], atol=2e-5)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+def test_against_oracle(tmp_path, activation):
+    folder = write_pretrained(tmp_path, hidden_act=activation)
+    _, encoder = kba.from_pretrained(folder)
+    given = inputs()
+    outputs = encoder(given)
+    for row in range(3):
+        expected, pooled = bert(random_tensors(), *(v[row] for v in given.values()), 2, activation)
+        found = np.stack([output[row] for output in outputs["encoder_outputs"]])
+        np.testing.assert_allclose(found, expected[1:], atol=2e-6)
+        np.testing.assert_allclose(outputs["pooled_output"][row], pooled, atol=2e-6)
+    np.testing.assert_array_equal(outputs["sequence_output"], outputs["encoder_outputs"][-1])
+
+
+def test_padding_does_not_change_the_result(pretrained):
+    _, encoder = kba.from_pretrained(pretrained)
+    given = inputs()
+    padded = {name: np.pad(value, ((0, 0), (0, 9))) for name, value in given.items()}
+    np.testing.assert_allclose(
+        encoder(given)["sequence_output"], encoder(padded)["sequence_output"][:, :7], atol=2e-6
+    )
+
+
+@pytest.mark.parametrize("length", [2, 32])
+def test_any_length_up_to_the_maximum(length):
+    ids = np.ones((2, length), "int32")
+    assert bert_encoder(CONFIG)(dict.fromkeys(inputs(), ids))["sequence_output"].shape == (2, length, 10)
+
+
+def test_too_long():
+    with pytest.raises(ValueError, match="33 word pieces, this encoder takes at most 32"):
+        bert_encoder(CONFIG)(inputs(length=33))
+
+
+def test_row_without_any_token_is_finite():
+    given = inputs()
+    given["input_mask"][0] = 0
+    assert np.isfinite(bert_encoder(CONFIG)(given)["sequence_output"]).all()
+
+
+def test_heads_must_divide_hidden():
+    with pytest.raises(ValueError, match="num_heads=3 does not divide hidden=10"):
+        layers.SelfAttention(3).build((None, 7, 10))
+
+
+def test_keras_file(tmp_path, pretrained):
+    _, encoder = kba.from_pretrained(pretrained)
+    encoder.save(tmp_path / "encoder.keras")
+    loaded = keras.saving.load_model(tmp_path / "encoder.keras")
+    given = inputs()
+    for name in ("pooled_output", "sequence_output"):
+        np.testing.assert_array_equal(encoder(given)[name], loaded(given)[name])
+    assert len(loaded(given)["encoder_outputs"]) == 3
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_one_training_step(policy):
+    encoder = bert_encoder(CONFIG, policy)
+    model = kba.text_classifier(encoder, 5)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    loss = model.train_on_batch(inputs(), np.array([0, 4, 2]))
+    assert np.isfinite(loss)
+    assert encoder(inputs())["sequence_output"].dtype == keras.DTypePolicy(policy).compute_dtype
+    assert model(inputs()).dtype == "float32"
+    changed = [(a != b.numpy()).any() for a, b in zip(before, model.trainable_variables, strict=True)]
+    # A key's bias shifts all scores of a query alike: its gradient is zero but for rounding.
+    still = [v.path for v, c in zip(model.trainable_variables, changed, strict=True) if not c]
+    assert all(path.endswith("key/bias") for path in still)
+
+
+@pytest.mark.parametrize("layer", [layers.PositionEmbedding, layers.SelfAttention, layers.TransformerBlock])
+def test_get_config_holds_every_argument(layer):
+    sizes = {"max_length": 9, "num_heads": 2, "intermediate_size": 3}
+    names = [p for p in inspect.signature(layer.__init__).parameters if p not in ("self", "kwargs")]
+    made = layer(**{name: value for name, value in sizes.items() if name in names})
+    assert set(names) <= set(made.get_config())
+    assert layer.from_config(made.get_config()).get_config() == made.get_config()
+
+
+def test_fresh_weights_have_the_range_of_the_config():
+    encoder = bert_encoder(BertConfig(vocab_size=500, hidden_size=64, num_hidden_layers=1,
+                                      num_attention_heads=4, initializer_range=0.05))  # fmt: skip
+    kernels = {v.path: v.numpy() for v in encoder.weights if v.path.endswith(("kernel", "embeddings"))}
+    assert all(abs(value.std() / 0.05 - 0.88) < 0.2 for value in kernels.values())  # cut at 2 deviations
+    query, key = (kernels[f"layer_0/attention/{name}/kernel"] for name in ("query", "key"))
+    assert (query != key).all()
+
+
+BACKEND = """
+import os, sys
+import keras, numpy as np
+from oracle import bert, random_tensors
+from test_encoder import inputs
+import keras_bert_app as kba
+from keras_bert_app.checkpoints.huggingface import read_encoder
+
+assert keras.config.backend() == os.environ["KERAS_BACKEND"]
+assert "tensorflow" not in sys.modules
+for policy, tolerance in (("float32", 2e-6), ("mixed_bfloat16", 0.1)):
+    encoder = read_encoder(sys.argv[1], policy)
+    outputs, given = encoder(inputs()), inputs()
+    for row in range(3):
+        expected, pooled = bert(random_tensors(), *(v[row] for v in given.values()), heads=2)
+        for found, wanted in zip(outputs["encoder_outputs"], expected[1:]):
+            found = keras.ops.convert_to_numpy(keras.ops.cast(found, "float32"))
+            np.testing.assert_allclose(found[row], wanted, atol=tolerance)
+        found = keras.ops.convert_to_numpy(keras.ops.cast(outputs["pooled_output"], "float32"))
+        np.testing.assert_allclose(found[row], pooled, atol=tolerance)
+    model = kba.text_classifier(encoder, 2)
+    model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    losses = [float(model.train_on_batch(inputs(), np.array([0, 1, 1]))) for _ in range(30)]
+    assert losses[-1] < losses[0] / 2, losses
+print("same")
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_without_tensorflow(backend, pretrained):
+    pytest.importorskip(backend, reason=f"the package {backend} is not installed")
+    done = run_python(BACKEND, pretrained, KERAS_BACKEND=backend)
+    assert done.stdout.strip() == "same", done.stderr
+
+
+def test_minilm_equals_its_reference():
+    _, encoder = kba.from_pretrained(data_file("minilm"))
+    reference = np.load(data_file("minilm/reference.npz"))
+
+    def run(ids, types=None):
+        ids = ids[None]
+        types = np.zeros_like(ids) if types is None else types[None]
+        return encoder({"input_word_ids": ids, "input_mask": np.ones_like(ids), "input_type_ids": types})
+
+    for number in range(12):
+        ids = reference[f"ids_{number:02d}"]
+        outputs = run(ids)
+        np.testing.assert_allclose(outputs["pooled_output"][0], reference["pooler_output"][number], atol=1e-5)
+        # The same in a padded batch: the mask keeps the padding out.
+        if number in (1, 4):
+            wide = np.pad(ids, (0, 30))[None]
+            mask = (np.arange(wide.shape[1]) < len(ids)).astype("int32")[None]
+            masked = encoder({"input_word_ids": wide, "input_mask": mask, "input_type_ids": 0 * wide})
+            expected = reference[f"hidden_states_{number:02d}"][1:]
+            found = np.stack([output[0, : len(ids)] for output in masked["encoder_outputs"]])
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+        if f"hidden_states_{number:02d}" in reference:
+            found = np.stack([output[0] for output in outputs["encoder_outputs"]])
+            np.testing.assert_allclose(found, reference[f"hidden_states_{number:02d}"][1:], atol=1e-4)
+        if f"last_hidden_state_{number:02d}" in reference:
+            expected = reference[f"last_hidden_state_{number:02d}"]
+            np.testing.assert_allclose(outputs["sequence_output"][0], expected, atol=1e-4)
+    pair = run(reference["pair_ids"], reference["pair_type_ids"])
+    np.testing.assert_allclose(pair["sequence_output"][0], reference["pair_last_hidden_state"], atol=1e-4)
+    np.testing.assert_allclose(pair["pooled_output"][0], reference["pair_pooler_output"].ravel(), atol=1e-4)

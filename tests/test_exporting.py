@@ -1,0 +1,137 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_python
+
+import keras_bert_app as kba
+from keras_bert_app import task_model
+
+TEXTS = [
+    "the great film",
+    "dull!",
+    "the very moving plot was not bad",
+    "",
+    "film " * 50,
+    "\u00e9\u4e2d \U0001f600",
+]
+
+SERVED = """
+import json, sys
+import numpy as np
+import tensorflow as tf, tensorflow_text
+
+signature = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+((name, spec),) = signature.structured_input_signature[1].items()
+found = signature(text=tf.constant(json.loads(sys.argv[2])))
+single = signature(text=tf.constant(json.loads(sys.argv[2])[:1]))
+errors = []
+for bad in ("no batch axis", [["two", "axes"]]):
+    try:
+        tf.raw_ops.StatefulPartitionedCall(
+            args=[tf.constant(bad), *signature.captured_inputs],
+            Tout=[tensor.dtype for tensor in signature.outputs], f=signature,
+        )
+    except tf.errors.InvalidArgumentError as error:
+        errors.append(str(error))
+print(json.dumps({
+    "input": [name, spec.dtype.name, spec.shape.as_list()],
+    "dtypes": {name: tensor.dtype.name for name, tensor in found.items()},
+    "found": {name: (np.char.decode(t.numpy().astype("S")) if t.dtype == tf.string else t.numpy()).tolist()
+              for name, t in found.items()},
+    "single": single["probabilities"].numpy().tolist(),
+    "errors": errors,
+    "empty": signature(text=tf.constant([], tf.string))["probabilities"].shape.as_list(),
+}))
+"""
+
+
+def test_a_fresh_process_answers_with_the_numbers_of_the_keras_model(tmp_path, run_folder):
+    path = kba.export(run_folder, tmp_path / "reviews")
+    assert path == tmp_path / "reviews" / "1"
+    done = run_python(SERVED, path, json.dumps(TEXTS))
+    assert done.returncode == 0, done.stderr
+    served = json.loads(done.stdout)
+    assert served["input"] == ["text", "string", [None]]
+    assert served["dtypes"] == {
+        "label": "string", "score": "float32", "classes": "string", "probabilities": "float32",
+    }  # fmt: skip
+    model = kba.load(run_folder)
+    outputs = model.outputs(TEXTS)
+    expected = np.exp(outputs) / np.exp(outputs).sum(1, keepdims=True)
+    np.testing.assert_allclose(served["found"]["probabilities"], expected, atol=1e-5)
+    np.testing.assert_allclose(served["single"], expected[:1], atol=1e-5)
+    np.testing.assert_allclose(served["found"]["score"], expected.max(1), atol=1e-5)
+    assert served["found"]["classes"] == [["negative", "positive"]] * len(TEXTS)
+    labels = [answer["label"] for answer in model(TEXTS[:3])]
+    assert served["found"]["label"][:3] == labels == ["positive", "negative", "positive"]
+    assert len(served["errors"]) == 2  # an error, not a crash, for a text without a batch axis
+    assert served["empty"] == [0, 2]
+
+
+def test_versions(tmp_path, run_folder):
+    model = kba.load(run_folder)
+    (tmp_path / "reviews" / "00000041").mkdir(parents=True)
+    (tmp_path / "reviews" / "notes").mkdir()
+    assert kba.export(model, tmp_path / "reviews").name == "42"
+    assert kba.export(model, tmp_path / "reviews").name == "43"
+    assert sorted(p.name for p in (tmp_path / "reviews").iterdir()) == ["00000041", "42", "43", "notes"]
+
+
+def test_nothing_half_written(tmp_path, run_folder, monkeypatch):
+    def fail(module, path, **options):
+        (Path(path) / "variables").mkdir(parents=True)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tensorflow.saved_model.save", fail)
+    with pytest.raises(OSError, match="cannot write .*No space left on device. Free space"):
+        kba.export(run_folder, tmp_path / "reviews")
+    assert list((tmp_path / "reviews").iterdir()) == []
+
+
+def test_a_file_in_the_way(tmp_path, run_folder):
+    (tmp_path / "reviews").write_text("")
+    with pytest.raises(FileExistsError, match="reviews is a file"):
+        kba.export(run_folder, tmp_path / "reviews")
+
+
+# Loading
+
+
+def test_folders_that_are_no_model(tmp_path, run_folder):
+    with pytest.raises(FileNotFoundError, match="none is no fine-tuned model: there is no config.json"):
+        kba.load(tmp_path / "none")
+    shutil.copytree(run_folder, tmp_path / "run")
+    path = tmp_path / "run" / "model.keras"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="run is damaged or no fine-tuned model"):
+        kba.load(tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="config.json names no task"):
+        kba.load(tmp_path / "run")
+
+
+def test_texts_that_cannot_be_answered(run_folder):
+    model = kba.load(run_folder)
+    with pytest.raises(ValueError, match="text 1: the text is empty"):
+        model(["great", ""])
+    with pytest.raises(ValueError, match="text 0: the text has 1,000,000 bytes"):
+        model("x" * 1_000_000)
+    assert model([]) == []
+    assert model("the great film") == model(["the great film"])
+
+
+def test_evaluate_names_an_unknown_label(run_folder):
+    with pytest.raises(ValueError, match="row 2 has the label 'mixed'"):
+        kba.load(run_folder).evaluate([("great", "positive"), ("so so", "mixed")])
+
+
+def test_answers_do_not_depend_on_the_batch(run_folder):
+    model = kba.load(run_folder)
+    texts = [f"the {'very ' * n}great film" for n in range(20)]
+    np.testing.assert_allclose(
+        model.outputs(texts, batch_size=3), model.outputs(texts, batch_size=32), atol=1e-5
+    )
+    assert isinstance(model, task_model.TaskModel)

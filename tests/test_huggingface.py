@@ -1,0 +1,145 @@
+import json
+import warnings
+
+import numpy as np
+import pytest
+from conftest import data_file, write_pretrained
+from oracle import random_tensors
+
+import keras_bert_app as kba
+from keras_bert_app.checkpoints import names
+
+
+def test_old_names_and_prefixes(tmp_path, pretrained):
+    tensors = {
+        "bert."
+        + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
+        for name, v in random_tensors().items()
+    }
+    tensors["bert.embeddings.position_ids"] = np.arange(32)[None]
+    _, old = kba.from_pretrained(write_pretrained(tmp_path / "old", tensors))
+    _, new = kba.from_pretrained(pretrained)
+    for a, b in zip(old.weights, new.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_float16_weights(tmp_path, pretrained):
+    halves = {name: value.astype("float16") for name, value in random_tensors().items()}
+    _, encoder = kba.from_pretrained(write_pretrained(tmp_path / "half", halves))
+    assert {v.dtype for v in encoder.weights if "seed" not in v.path} == {"float32"}
+    np.testing.assert_array_equal(
+        encoder.get_layer("pooler").kernel, halves["pooler.dense.weight"].T.astype("float32")
+    )
+
+
+def test_tensors_of_heads_are_named(tmp_path):
+    tensors = {**random_tensors(), "classifier.weight": np.zeros((2, 10), "float32")}
+    with pytest.warns(UserWarning, match="not used by the encoder: classifier.weight"):
+        kba.from_pretrained(write_pretrained(tmp_path, tensors))
+
+
+def test_missing_pooler_is_named(tmp_path):
+    tensors = {name: value for name, value in random_tensors().items() if "pooler" not in name}
+    with pytest.warns(UserWarning, match=r"no pooler: pooler.dense.weight, pooler.dense.bias"):
+        kba.from_pretrained(write_pretrained(tmp_path, tensors))
+
+
+def test_missing_tensor(tmp_path):
+    tensors = random_tensors()
+    del tensors["encoder.layer.1.output.dense.bias"]
+    with pytest.raises(ValueError, match="lacks tensors of the encoder: encoder.layer.1.output.dense.bias"):
+        kba.from_pretrained(write_pretrained(tmp_path, tensors))
+
+
+def test_other_shape(tmp_path):
+    with pytest.raises(ValueError, match=r"has shape \(10, 37\), config.json asks for \(10, 36\)"):
+        kba.from_pretrained(write_pretrained(tmp_path, intermediate_size=36))
+
+
+def test_truncated_file(pretrained):
+    path = pretrained / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        kba.from_pretrained(pretrained)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt"])
+def test_missing_file(pretrained, name):
+    (pretrained / name).unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        kba.from_pretrained(pretrained)
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        kba.from_pretrained(tmp_path / "none")
+
+
+def test_vocabulary_of_another_model(tmp_path):
+    tensors = random_tensors(vocabulary=51)
+    with pytest.raises(ValueError, match=r"vocab.txt has 5. tokens, config.json says vocab_size=51"):
+        kba.from_pretrained(write_pretrained(tmp_path, tensors, vocab_size=51))
+
+
+def test_sequence_length(pretrained):
+    preprocessor, _ = kba.from_pretrained(pretrained, sequence_length=9)
+    assert preprocessor(["film " * 30])["input_word_ids"].shape == (1, 9)
+    assert kba.from_pretrained(pretrained)[0].sequence_length == 32
+    with pytest.raises(ValueError, match="sequence_length=33: this encoder takes at most 32"):
+        kba.from_pretrained(pretrained, sequence_length=33)
+    with pytest.raises(ValueError, match="sequence_length=2"):
+        kba.from_pretrained(pretrained, sequence_length=2)
+
+
+def test_casing_comes_from_the_folder(pretrained):
+    path = pretrained / "tokenizer_config.json"
+    path.write_text('{"do_lower_case": false}')
+    assert kba.from_pretrained(pretrained)[0].tokenizer.lowercase is False
+    path.unlink()
+    assert kba.from_pretrained(pretrained)[0].tokenizer.lowercase is True
+    path.write_text('{"do_lower_case": true, "strip_accents": false}')
+    with pytest.raises(ValueError, match="strip_accents=False"):
+        kba.from_pretrained(pretrained)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="tokenizer_config.json is not JSON"):
+        kba.from_pretrained(pretrained)
+
+
+def test_dtype(pretrained):
+    _, encoder = kba.from_pretrained(pretrained, dtype="mixed_bfloat16")
+    assert encoder.output["sequence_output"].dtype == "bfloat16"
+
+
+def test_a_variable_without_a_name():
+    with pytest.raises(KeyError, match="no name for the variable layer_1/extra"):
+        names.source_name("layer_1/extra", names.HUGGINGFACE)
+
+
+@pytest.mark.parametrize(
+    ("folder", "pooler"),
+    [("huggingface_pretraining", True), ("huggingface_classifier", True), ("huggingface_ner", False)],
+)
+def test_real_files(folder, pooler):
+    inputs = np.load(data_file("checkpoints/inputs.npz"))
+    expected = np.load(data_file("checkpoints/huggingface_pretraining/expected.npz"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _, encoder = kba.from_pretrained(data_file(f"checkpoints/{folder}"))
+    assert any("not used by the encoder" in str(w.message) for w in caught)
+    names = ("input_word_ids", "input_mask", "input_type_ids")
+    outputs = encoder({name: inputs[name] for name in names})
+    np.testing.assert_allclose(np.stack(outputs["encoder_outputs"]), expected["layer_outputs"], atol=2e-5)
+    if pooler:
+        np.testing.assert_allclose(outputs["pooled_output"], expected["pooled_output"], atol=2e-5)
+
+
+def test_every_tensor_of_minilm_is_used():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        preprocessor, encoder = kba.from_pretrained(data_file("minilm"))
+    assert sum(variable.numpy().size for variable in encoder.weights) == 22_713_216
+    reference = json.loads(data_file("minilm/reference.json").read_text())
+    arrays = np.load(data_file("minilm/reference.npz"))
+    found = [preprocessor([row["text"]])["input_word_ids"].numpy()[0] for row in reference["texts"]]
+    equal = [np.array_equal(ids, arrays[f"ids_{number:02d}"]) for number, ids in enumerate(found)]
+    assert sum(equal) >= 11  # tensorflow-text's normalizer keeps a control character in one review

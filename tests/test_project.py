@@ -1,0 +1,221 @@
+import ast
+import configparser
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, reviews, run_python, write_trainable
+
+import keras_bert_app as kba
+
+PACKAGE = ROOT / "keras_bert_app"
+MODULES = sorted(
+    m.name for m in pkgutil.walk_packages(kba.__path__, "keras_bert_app.") if not m.name.endswith(".__main__")
+)
+# A module imports from its own line and the lines above.
+ORDER = [
+    ["config", "files", "progress", "layers", "preprocessing", "data"],
+    ["encoder", "optimization", "registry", "checkpoints"],
+    ["tasks", "handles", "checkpointing"],
+    ["task_model"],
+    ["training_loop"],
+    ["training"],
+    ["exporting"],
+    ["demo"],
+    ["cli"],
+]
+
+
+def imports_of(path):
+    """The parts of the package that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras_bert_app"):
+            parts = node.module.split(".")[1:]
+            yield from parts[:1] or [alias.name for alias in node.names if alias.name != "__version__"]
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if part == "__init__":
+        return
+    rank = {name: index for index, names in enumerate(ORDER) for name in names}
+    for imported in imports_of(path):
+        assert rank[imported] <= rank[part], f"{part} imports {imported}"
+        if part in ("preprocessing", "config"):
+            assert imported == part
+        if part == "checkpoints":
+            assert imported in ("checkpoints", "config", "encoder")
+
+
+def test_the_import_and_help_are_quick_and_load_no_tensorflow():
+    code = """
+import sys, time
+start = time.perf_counter()
+import keras_bert_app as kba
+dir(kba)
+from keras_bert_app import cli
+print(time.perf_counter() - start, [m for m in ("tensorflow", "keras", "numpy") if m in sys.modules])
+"""
+    seconds, modules = run_python(code).stdout.split(maxsplit=1)
+    assert modules.strip() == "[]"
+    assert float(seconds) < 2  # half a second on a quiet machine; see CONTRIBUTING.md
+
+
+def test_encoder_heads_and_losses_load_without_tensorflow_text():
+    code = """
+import sys
+sys.modules["tensorflow_text"] = None
+import keras_bert_app as kba
+from keras_bert_app import tasks
+kba.bert_encoder, kba.text_classifier, kba.BertConfig, kba.finetune, kba.load
+[tasks.get_task(name).loss() for name in tasks.task_names()]
+print("loaded")
+"""
+    done = run_python(code)
+    assert done.stdout.strip() == "loaded", done.stderr
+
+
+def test_public_names():
+    assert set(dir(kba)) == set(kba.__all__)
+    for name in kba.__all__:
+        assert getattr(kba, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        kba.nothing  # noqa: B018
+
+
+def test_a_keras_file_loads_in_a_fresh_process(pretrained, tmp_path):
+    kba.from_pretrained(pretrained)[1].save(tmp_path / "encoder.keras")
+    code = """
+import sys, keras
+import keras_bert_app as kba
+print(len(keras.saving.load_model(sys.argv[1], custom_objects=kba.custom_objects()).weights))
+"""
+    done = run_python(code, tmp_path / "encoder.keras")
+    assert done.stdout.strip() == str(len(kba.from_pretrained(pretrained)[1].weights)), done.stderr
+
+
+def test_custom_objects_are_all_that_is_registered():
+    import keras
+
+    for name in MODULES:
+        importlib.import_module(name)
+    registered = {name for name in keras.saving.get_custom_objects() if name.startswith("keras_bert_app>")}
+    assert registered == set(kba.custom_objects())
+
+
+# What is written is run
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with the files that README, docstrings and examples speak of, small ones."""
+    monkeypatch.chdir(tmp_path)
+    write_trainable(tmp_path / "all-MiniLM-L6-v2", positions=128)
+    for name, rows in (("train", reviews(70)), ("validation", reviews(20)), ("test", reviews(30))):
+        lines = "".join(f'"{text}",{label}\n' for text, label in rows)
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + lines)
+    return tmp_path
+
+
+def names():
+    return {"kba": kba, "__name__": "__main__", **{name: getattr(kba, name) for name in kba.__all__}}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_docstrings(module, workplace):
+    module = importlib.import_module(module)
+    assert module.__doc__, "no docstring"
+    import keras
+
+    scope = {**vars(module), **names(), "keras": keras}
+    found = doctest.DocTestFinder(exclude_empty=True).find(module, globs=scope)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for test in found:
+        runner.run(test)
+    assert runner.failures == 0
+    for name, value in vars(module).items():
+        if getattr(value, "__module__", None) == module.__name__ and not name.startswith("_"):
+            assert getattr(value, "__doc__", None), f"{name} has no docstring"
+
+
+def blocks(text):
+    """The Python blocks in Markdown or in a docstring."""
+    return [
+        textwrap.dedent(block) for block in re.findall(r"^[ ]*```python\n(.*?)^[ ]*```", text, re.M | re.S)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:the model gives all")
+@pytest.mark.parametrize("name", [name for name in kba.__all__ if blocks(getattr(kba, name).__doc__ or "")])
+def test_blocks_in_docstrings(name, workplace, run_folder):
+    if name != "finetune":
+        (workplace / "runs").mkdir()
+        os.symlink(run_folder, workplace / "runs" / "reviews")
+    for block in blocks(getattr(kba, name).__doc__):
+        exec(block, names())
+
+
+@pytest.mark.filterwarnings("ignore:the model gives all")
+def test_readme(workplace, monkeypatch):
+    """Every Python block of the README, one after the other, as a reader would run them."""
+    monkeypatch.setattr(kba, "load_imdb", lambda: (reviews(70), reviews(30)))
+    scope = {"__name__": "__main__"}
+    found = blocks((ROOT / "README.md").read_text())
+    assert len(found) >= 5
+    for block in found:
+        exec(compile(block, "README.md", "exec"), scope)
+
+
+def test_commands_in_the_readme_exist():
+    from typer.main import get_command
+
+    from keras_bert_app.cli import app
+
+    commands = get_command(app).commands
+    shown = re.findall(r"keras-bert ([a-z-]+)((?:[^\n]*\\\n)*[^\n]*)", (ROOT / "README.md").read_text())
+    assert {name for name, _ in shown} - {"app"} <= set(commands) | {"--help"}
+    for name, line in shown:
+        if name in commands:
+            options = {option for parameter in commands[name].params for option in parameter.opts}
+            assert set(re.findall(r"--[a-z-]+", line)) <= options | {"--help"}
+
+
+@pytest.mark.filterwarnings("ignore:the model gives all")
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_examples(path, workplace):
+    for number, (text, label) in enumerate(reviews(70)):
+        for part in ("train", "test"):
+            folder = workplace / "aclImdb" / part / label[:3]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number}.txt").write_text(text)
+    done = subprocess.run(
+        [sys.executable, str(path)], cwd=workplace, capture_output=True, text=True, env={**os.environ}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_notebooks_are_made_from_the_examples(path):
+    jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed")
+    made = jupytext.reads(path.read_text(), fmt="py:percent")
+    stored = jupytext.read(path.with_suffix(".ipynb"))
+    assert [(c.cell_type, c.source) for c in made.cells] == [(c.cell_type, c.source) for c in stored.cells]
+
+
+def test_metadata():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    for line in config["options"]["install_requires"].split():
+        assert re.fullmatch(r"[a-z-]+(>=[\d.]+,)?<[\d.]+", line), f"{line} needs bounds"
+    assert f"## {kba.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    for name in ("LICENSE", "README.md", "CONTRIBUTING.md", "keras_bert_app/py.typed", ".ci/run"):
+        assert Path(ROOT / name).exists()

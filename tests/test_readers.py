@@ -1,0 +1,254 @@
+import gzip
+import io
+import json
+import tarfile
+
+import keras
+import numpy as np
+import pytest
+from conftest import data_file
+
+import keras_bert_app as kba
+from keras_bert_app.data import buckets, datasets, readers
+
+ROWS = [('A film, with "quotes"', "good"), ("Zwölf\nBoxkämpfer\x85", "bad"), ("third", "good")]
+
+
+def write(path, text):
+    data = text.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+CSV = 'label,text\ngood,"A film, with ""quotes"""\nbad,"Zwölf\nBoxkämpfer\x85"\ngood,third\n'
+JSONL = "".join(json.dumps({"text": text, "label": label, "id": 1}) + "\n" for text, label in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.csv", CSV), ("a.csv.gz", CSV), ("a.csv", "\ufeff" + CSV), ("a.jsonl", JSONL), ("a.jsonl.gz", JSONL)],
+)
+def test_tables(tmp_path, name, text):
+    assert kba.read_labelled(write(tmp_path / name, text)) == ROWS
+
+
+def test_tsv_has_no_quotation_marks(tmp_path):
+    path = write(tmp_path / "a.tsv", 'sentence\tgold\n"An open quote\t1\nnext\t0\n')
+    assert kba.read_labelled(path, "sentence", "gold") == [('"An open quote', 1), ("next", 0)]
+
+
+def test_labels_of_csv_are_numbers_only_if_all_are(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\na,1\nb,-3\n")
+    assert kba.read_labelled(path) == [("a", 1), ("b", -3)]
+    path = write(tmp_path / "a.csv", "text,label\na,1\nb,x\n")
+    assert kba.read_labelled(path) == [("a", "1"), ("b", "x")]
+
+
+def test_one_folder_for_each_label(tmp_path):
+    for label in ("pos", "neg", "unsup"):
+        (tmp_path / label).mkdir()
+        for number in range(2):
+            write(tmp_path / label / f"{number}.txt", f"{label} {number}")
+    expected = [("neg 0", "neg"), ("neg 1", "neg"), ("pos 0", "pos"), ("pos 1", "pos")]
+    assert kba.read_labelled(tmp_path) == expected
+
+
+def test_iterables():
+    assert kba.read_labelled((text, label) for text, label in ROWS) == ROWS
+    assert kba.read_labelled([("a", np.int64(3))]) == [("a", 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error", "message"),
+    [
+        ("a.csv", "", ValueError, "is empty"),
+        ("a.csv", "text,label\n", ValueError, "is empty"),
+        ("a.csv", "review,label\na,b\n", ValueError, "there is no 'text' .found: review, label"),
+        ("a.csv", "text,label\nonly text\n", ValueError, "row 1: there is no 'label'"),
+        ("a.csv", "text,label\na,\n", ValueError, "row 1: the label is ''"),
+        ("a.csv", "text,label\na,b\n  ,b\n", ValueError, "row 2: the text is empty"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text"\n', ValueError, "after row 1"),
+        ("a.jsonl", '{"text": "a", "label": 1.5}\n', ValueError, "row 1: the label is 1.5"),
+        ("a.jsonl", '{"text": 7, "label": 1}\n', ValueError, "row 1: the text is 7"),
+        ("a.jsonl", '{"text": "a", "label": null}\n', ValueError, "row 1: there is no 'label'"),
+        ("a.jsonl", '["a", 1]\n', ValueError, "row 1: there is no 'text'"),
+        ("a.xlsx", "", ValueError, "the name must end in .csv"),
+        (
+            "a.csv",
+            "text,label\n" + "x" * 1_000_000 + ",b\n",
+            ValueError,
+            "row 1: the text has 1,000,000 bytes",
+        ),
+    ],
+)
+def test_bad_files(tmp_path, name, text, error, message):
+    path = write(tmp_path / name, text)
+    with pytest.raises(error, match=message) as caught:
+        kba.read_labelled(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_text_of_just_under_the_limit(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\n" + "x" * 999_999 + ",b\n")
+    assert len(kba.read_labelled(path)[0][0]) == 999_999
+
+
+def test_missing_and_not_utf8_and_cut_short(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        kba.read_labelled(tmp_path / "none.csv")
+    (tmp_path / "a.csv").write_bytes("text,label\nZwölf,b\n".encode("latin1"))
+    with pytest.raises(ValueError, match="is not UTF-8: byte 0xf6"):
+        kba.read_labelled(tmp_path / "a.csv")
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(CSV.encode() * 1000)[:-20])
+    with pytest.raises(ValueError, match="is damaged or cut short"):
+        kba.read_labelled(tmp_path / "a.csv.gz")
+    (tmp_path / "b.csv.gz").write_bytes(b"text,label\n")
+    with pytest.raises(ValueError, match="is damaged or cut short"):
+        kba.read_labelled(tmp_path / "b.csv.gz")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no folders"):
+        kba.read_labelled(tmp_path / "empty")
+
+
+def test_bad_iterables():
+    with pytest.raises(ValueError, match="the data is empty"):
+        kba.read_labelled([])
+    with pytest.raises(ValueError, match="row 1: 'text' is no pair"):
+        kba.read_labelled(["text"])
+    with pytest.raises(ValueError, match="row 2: the label is True"):
+        kba.read_labelled([("a", 1), ("a", True)])
+
+
+def test_texts(tmp_path):
+    assert readers.read_texts(write(tmp_path / "a.txt", "one\ntwo \x85\r\n")) == ["one", "two \x85"]
+    assert readers.read_texts(write(tmp_path / "a.csv.gz", "t,x\none,1\ntwo,2\n"), "t") == ["one", "two"]
+    assert readers.check_texts("one") == ["one"]
+    with pytest.raises(ValueError, match="text 1: the text is empty"):
+        readers.check_texts(["one", " "])
+    with pytest.raises(ValueError, match="text 0: the text is None"):
+        readers.check_texts([None])
+
+
+def imdb_archive(path):
+    with tarfile.open(path, "w:gz") as archive:
+        for name in ("train/pos/1_9", "train/neg/0_2", "test/pos/0_10", "test/neg/7_1", "train/unsup/0_0"):
+            data = f"a review <br /> of {name}".encode()
+            member = tarfile.TarInfo(f"aclImdb/{name}.txt")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+EXPECTED_IMDB = (
+    [("a review <br /> of train/neg/0_2", "negative"), ("a review <br /> of train/pos/1_9", "positive")],
+    [("a review <br /> of test/neg/7_1", "negative"), ("a review <br /> of test/pos/0_10", "positive")],
+)
+
+
+def test_imdb_archive_and_folder(tmp_path):
+    archive = imdb_archive(tmp_path / "aclImdb_v1.tar.gz")
+    assert kba.load_imdb(archive) == EXPECTED_IMDB
+    with tarfile.open(archive) as opened:
+        opened.extractall(tmp_path, filter="data")
+    assert kba.load_imdb(tmp_path / "aclImdb") == EXPECTED_IMDB
+
+
+def test_imdb_is_downloaded_with_its_hash(tmp_path, monkeypatch):
+    archive = imdb_archive(tmp_path / "aclImdb_v1.tar.gz")
+
+    def get_file(name, origin, file_hash):
+        assert (name, origin, len(file_hash)) == ("aclImdb_v1.tar.gz", datasets.IMDB_URL, 64)
+        return str(archive)
+
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    assert kba.load_imdb() == EXPECTED_IMDB
+
+
+def test_no_imdb(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no"):
+        kba.load_imdb(tmp_path / "none")
+    with pytest.raises(ValueError, match="no train and test part"):
+        kba.load_imdb(tmp_path)
+    path = imdb_archive(tmp_path / "a.tar.gz")
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(ValueError, match="is damaged or no archive"):
+        kba.load_imdb(path)
+
+
+def test_sample():
+    train, test = kba.load_sample()
+    assert (len(train), len(test)) == (280, 80)
+    texts = [text for text, _ in train + test]
+    assert len(set(texts)) == 360
+    assert all(10 <= len(text.split()) <= 70 for text in texts)
+    for part in (train, test):
+        labels = [label for _, label in part]
+        assert labels.count("positive") == labels.count("negative") == len(part) / 2
+
+
+def test_real_imdb_and_glue():
+    rows = kba.read_labelled(data_file("imdb/test.jsonl.gz"))
+    assert (len(rows), sum(label for _, label in rows)) == (25_000, 12_500)
+    assert len(kba.read_labelled(data_file("glue/SST-2/dev.tsv.gz"), "sentence")) == 872
+    assert len(kba.read_labelled(data_file("glue/MRPC/train.tsv.gz"), "#1 String", "Quality")) == 3668
+
+
+# Length buckets
+
+
+@pytest.fixture(scope="module")
+def rows():
+    random = np.random.default_rng(5)
+    lengths = random.integers(3, 60, 1000)
+    return {
+        "input_word_ids": [random.integers(1, 90, n).astype("int32") for n in lengths],
+        "input_type_ids": [np.full(n, n % 2, "int32") for n in lengths],
+    }
+
+
+def test_pad(rows):
+    batch = buckets.pad(rows, [4, 9])
+    lengths = [len(rows["input_word_ids"][i]) for i in (4, 9)]
+    assert batch["input_word_ids"].shape == (2, -(-max(lengths) // 8) * 8)
+    for row, (index, length) in enumerate(zip((4, 9), lengths, strict=True)):
+        for name in rows:
+            np.testing.assert_array_equal(batch[name][row, :length], rows[name][index])
+            assert not batch[name][row, length:].any()
+        np.testing.assert_array_equal(
+            batch["input_mask"][row], np.arange(batch["input_mask"].shape[1]) < length
+        )
+
+
+def test_shuffled_batches(rows):
+    lengths = [len(row) for row in rows["input_word_ids"]]
+    batches = buckets.shuffled_batches(lengths, 16, [3, 0])
+    assert sorted(np.concatenate(batches)) == list(range(1000))
+    assert sorted(map(len, batches)) == [8] + [16] * 62
+    again, other = (buckets.shuffled_batches(lengths, 16, [3, epoch]) for epoch in (0, 1))
+    assert [list(b) for b in again] == [list(b) for b in batches]
+    assert [list(b) for b in other] != [list(b) for b in batches]
+
+    def padding(batches):
+        sizes = [buckets.pad(rows, batch)["input_mask"] for batch in batches]
+        return 1 - sum(m.sum() for m in sizes) / sum(m.size for m in sizes)
+
+    at_random = np.array_split(np.random.default_rng(0).permutation(1000), 63)
+    assert padding(batches) < 0.15 < 0.4 < padding(at_random)
+
+
+def test_predict_restores_the_order(rows):
+    inputs = {n: keras.Input((None,), dtype="int32", name=n) for n in buckets.pad(rows, [0])}
+    lengths = keras.ops.sum(inputs["input_mask"], axis=1, keepdims=True)
+    model = keras.Model(inputs, lengths)
+    model.jit_compile = False
+    found = buckets.predict(model, rows, batch_size=32)
+    np.testing.assert_array_equal(found[:, 0], [len(row) for row in rows["input_word_ids"]])
+
+
+def test_encode(pretrained):
+    preprocessor, _ = kba.from_pretrained(pretrained)
+    texts = ["the film"] * 1500 + ["great"]
+    rows = buckets.encode(preprocessor, texts)
+    assert [list(row) for row in rows["input_word_ids"][1499:]] == [[2, 6, 7, 3], [2, 9, 3]]
+    pairs = buckets.encode(preprocessor, [("the film", "great"), ("the", "plot")])
+    assert [list(row) for row in pairs["input_type_ids"]] == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1]]
