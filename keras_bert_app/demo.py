@@ -26,9 +26,9 @@ def demo(review, output, saved_models):
     run = free_name(Path(output))
     train, test = kba.load_sample()
     say(
-        f"Fine-tuning on {len(train)} short reviews that come with the package. There is no pretrained\n"
-        "model in the package yet: this one starts from random weights and shows the way, not the\n"
-        "quality. For that, fine-tune a pretrained one: keras-bert finetune --help"
+        f"Fine-tuning on {len(train)} short reviews that come with the package; {HELD_OUT} of them choose\n"
+        "the best epoch. There is no pretrained model in the package yet: this one starts from random\n"
+        "weights and shows the way, not the quality. For that: keras-bert finetune --help"
     )
     tokenizer = kba.BertTokenizer(resources.files("keras_bert_app") / "data" / "sample" / "vocab.txt")
     encoder = kba.bert_encoder(

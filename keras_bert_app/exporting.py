@@ -38,7 +38,7 @@ def export(model, folder):
     path = folder / str(max(versions, default=0) + 1)
     function, signature = get_task(model.task).serve(model.model, model.preprocessor, model.labels)
     archive = ExportArchive()
-    archive.track(model.model)
+    # The endpoint brings its variables along; `track` would write each of them a second time.
     archive.add_endpoint("serving_default", function, signature)
     with files.whole(path) as temporary:
         try:

@@ -19,6 +19,13 @@ def say(text):
     console.print(text, markup=False, soft_wrap=True)
 
 
+def describe(values):
+    """Losses and metrics as words: `{"loss": 0.5}` becomes `"loss 0.5000"`; speed comes last."""
+    rest = ("epoch", "seconds", "examples_per_second")
+    words = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items() if name not in rest]
+    return "  ".join([*words, f"{values['examples_per_second']:.1f} examples/s"])
+
+
 class FitProgress(keras.callbacks.Callback):
     """A progress bar with loss and speed; on anything but a terminal, a line every minute.
 
@@ -70,11 +77,11 @@ class FitProgress(keras.callbacks.Callback):
                 )
             done = (self.step - self.first_step) * self.batch_size
             speed = done / (time.monotonic() - self.started)
-            numbers = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-            self.bar.update(self.task, completed=self.step, numbers=f"{numbers}  {speed:.1f} examples/s")
+            numbers = describe({**values, "examples_per_second": speed})
+            self.bar.update(self.task, completed=self.step, numbers=numbers)
             self.log(self.step, values)
             if not console.is_terminal and time.monotonic() - self.said >= SAY_EVERY:
-                say(f"{self.title}  {self.step}/{self.steps}  {numbers}  {speed:.1f} examples/s")
+                say(f"{self.title}  {self.step}/{self.steps}  {numbers}")
                 self.said = time.monotonic()
 
     def on_train_end(self, logs=None):

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_bert_app.checkpointing import SaveState
 from keras_bert_app.data import buckets
-from keras_bert_app.progress import FitProgress, say
+from keras_bert_app.progress import FitProgress, describe, say
 from keras_bert_app.tasks import get_task
 
 
@@ -58,8 +58,7 @@ class TrainingLoop:
                 entry |= scores
                 self._log((epoch + 1) * steps, scores)
             self.history.append(entry)
-            numbers = "  ".join(f"{name} {value:.4g}" for name, value in entry.items() if name != "epoch")
-            say(f"{self._title(epoch)}  {numbers}")
+            say(f"{self._title(epoch)}  {describe(entry)}")
             if held_out is not None and self._best_epoch() == len(self.history):
                 self.state.save_best(self.result.model.variables)
             first_step, metrics = 0, None

@@ -65,6 +65,9 @@ def test_a_fresh_process_answers_with_the_numbers_of_the_keras_model(tmp_path, r
     np.testing.assert_allclose(served["single"], expected[:1], atol=1e-5)
     np.testing.assert_allclose(served["found"]["score"], expected.max(1), atol=1e-5)
     assert served["found"]["classes"] == [["negative", "positive"]] * len(TEXTS)
+    size = sum(variable.numpy().nbytes for variable in model.model.weights)
+    (data,) = (path / "variables").glob("*.data*")
+    assert data.stat().st_size < 1.5 * size  # every variable once
     labels = [answer["label"] for answer in model(TEXTS[:3])]
     assert served["found"]["label"][:3] == labels == ["positive", "negative", "positive"]
     assert len(served["errors"]) == 2  # an error, not a crash, for a text without a batch axis
