@@ -63,7 +63,10 @@ def finetune(
     epochs: Annotated[int, typer.Option(help="How often the data are gone through.")] = 3,
     batch_size: Annotated[int, typer.Option(help="Examples of a training step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-5,
-    sequence_length: Annotated[int, typer.Option(help="Word pieces of the longest input.")] = 128,
+    sequence_length: Annotated[
+        int | None,
+        typer.Option(help="Word pieces of the longest input; 128, or the most that the model takes."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of head, order and dropout.")] = 0,
     precision: Annotated[str, typer.Option(help="float32 or mixed_bfloat16.")] = "float32",
     class_weights: Annotated[str | None, typer.Option(help="balanced: rare labels weigh more.")] = None,

@@ -20,7 +20,8 @@ from keras_bert_app.task_model import TaskModel
 from keras_bert_app.tasks import get_task
 from keras_bert_app.training_loop import TrainingLoop
 
-PRECISIONS = ("float32", "mixed_bfloat16")
+PRECISIONS = (None, "float32", "mixed_bfloat16")
+SEQUENCE_LENGTH = 128  # by default; BERT's cost grows with it
 PACKAGES = ("keras", "tensorflow", "tensorflow-text")
 
 
@@ -36,7 +37,7 @@ def finetune(
     learning_rate=5e-5,
     sequence_length=None,
     seed=0,
-    precision="float32",
+    precision=None,
     warmup=0.1,
     weight_decay=0.01,
     dropout=0.1,
@@ -64,10 +65,10 @@ def finetune(
         epochs: how often the training data are gone through.
         batch_size: examples of a training step.
         learning_rate: the highest learning rate.
-        sequence_length: word pieces of the longest input. Defaults to 128 for a handle, and to
-            the preprocessor's own otherwise.
+        sequence_length: word pieces of the longest input. Defaults to 128 for a handle, or the
+            most that its encoder takes, and to the preprocessor's own otherwise.
         seed: of the head's weights, the order of the examples and dropout.
-        precision: `"float32"` or `"mixed_bfloat16"`, for a handle.
+        precision: `"float32"`, the default, or `"mixed_bfloat16"`; only for a handle.
         warmup: share of the steps in which the learning rate rises.
         weight_decay: of all weights but biases and layer normalization.
         dropout: rate before the task's head.
@@ -164,17 +165,24 @@ def _check_arguments(**given):
         if not 0 <= given[name] < 1:
             raise ValueError(f"{name}={given[name]!r}: give a share of at least 0 and below 1")
     if given["precision"] not in PRECISIONS:
-        raise ValueError(f"precision={given['precision']!r}: one of {', '.join(PRECISIONS)}")
+        raise ValueError(f"precision={given['precision']!r}: one of {', '.join(PRECISIONS[1:])}")
 
 
 def _load_model(model, sequence_length, precision):
     """The preprocessor and the encoder of a handle, or of a pair that the user has loaded."""
-    if not isinstance(model, tuple):
-        return from_pretrained(model, 128 if sequence_length is None else sequence_length, precision)
-    from keras_bert_app.preprocessing.packing import BertPreprocessor
-
-    preprocessor, encoder = model
+    if isinstance(model, tuple):
+        if precision is not None:
+            raise ValueError(
+                f"precision={precision!r} comes too late for a loaded encoder: load it with dtype"
+            )
+        preprocessor, encoder = model
+    else:
+        preprocessor, encoder = from_pretrained(model, dtype=precision or "float32")
+        if sequence_length is None:
+            sequence_length = min(SEQUENCE_LENGTH, preprocessor.sequence_length)
     if sequence_length is not None:
+        from keras_bert_app.preprocessing.packing import BertPreprocessor
+
         preprocessor = BertPreprocessor(preprocessor.tokenizer, sequence_length, preprocessor.padding)
     check_sequence_length(preprocessor.sequence_length, encoder)
     return preprocessor, encoder
@@ -211,7 +219,8 @@ def _compile(result, optimizer):
 
 
 def _warn_if_collapsed(result, examples):
-    texts = [text for text, _ in examples[:512]]
+    spread = examples[:: -(-len(examples) // 512)]  # the file may be sorted by label
+    texts = [text for text, _ in spread]
     if get_task(result.task).collapsed(result.outputs(texts)):
         warnings.warn(
             f"the model gives all of {len(texts)} texts the same answer: the training collapsed, or the "

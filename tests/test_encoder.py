@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import data_file, run_python, write_pretrained
-from oracle import bert, random_tensors
+from oracle import bert, gelu, gelu_new, random_tensors
 
 import keras_bert_app as kba
 from keras_bert_app import layers
@@ -123,6 +123,23 @@ def test_get_config_holds_every_argument(layer):
     assert layer.from_config(made.get_config()).get_config() == made.get_config()
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 5e-6), ("bfloat16", 0.02)])
+def test_gelu_and_its_gradient(dtype, tolerance):
+    import tensorflow as tf
+
+    x = np.linspace(-9, 9, 361)
+    for found, expected in ((layers.gelu_erf, gelu), (layers.gelu_tanh, gelu_new)):
+        given = tf.cast(x, dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            y = found(given)
+        step = 1e-5
+        slope = (expected(x + step) - expected(x - step)) / (2 * step)
+        assert y.dtype == dtype
+        np.testing.assert_allclose(tf.cast(y, "float32"), expected(x), atol=tolerance, rtol=tolerance)
+        np.testing.assert_allclose(tf.cast(tape.gradient(y, given), "float32"), slope, atol=tolerance)
+
+
 def test_fresh_weights_have_the_range_of_the_config():
     encoder = bert_encoder(BertConfig(vocab_size=500, hidden_size=64, num_hidden_layers=1,
                                       num_attention_heads=4, initializer_range=0.05))  # fmt: skip
@@ -135,7 +152,7 @@ def test_fresh_weights_have_the_range_of_the_config():
 BACKEND = """
 import os, sys
 import keras, numpy as np
-from oracle import bert, random_tensors
+from oracle import bert, gelu, gelu_new, random_tensors
 from test_encoder import inputs
 import keras_bert_app as kba
 from keras_bert_app.checkpoints.huggingface import read_encoder

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import warnings
 
 import keras
 import numpy as np
@@ -176,8 +177,21 @@ def test_a_loaded_pair_is_trained_in_place(tmp_path):
     model = finetune(tmp_path, model=(preprocessor, encoder), sequence_length=None)
     assert (encoder.get_layer("pooler").kernel.numpy() != before).any()
     assert model.preprocessor.sequence_length == 20
+    with pytest.raises(ValueError, match="precision='float32' comes too late"):
+        finetune(tmp_path, model=(preprocessor, encoder), precision="float32", output=tmp_path / "other")
     with pytest.raises(ValueError, match="sequence_length=33: this encoder takes at most 32"):
         finetune(tmp_path, model=(preprocessor, encoder), sequence_length=33, output=tmp_path / "other")
+
+
+def test_data_sorted_by_label_are_no_collapse(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = finetune(tmp_path, sorted(reviews(1400), key=lambda row: row[1]), epochs=1)
+    assert model.evaluate(reviews(100))["accuracy"] > 0.9
+
+
+def test_default_length_is_what_a_small_encoder_takes(tmp_path):
+    assert finetune(tmp_path, sequence_length=None, epochs=1).preprocessor.sequence_length == 32
 
 
 def test_integer_labels_come_back(tmp_path):

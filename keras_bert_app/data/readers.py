@@ -1,9 +1,11 @@
 """Labelled texts from the formats that people keep them in, as lists of `(text, label)`."""
 
+import contextlib
 import csv
 import gzip
 import json
 import os
+import zlib
 from pathlib import Path
 
 FORMATS = (".csv", ".tsv", ".jsonl")
@@ -71,6 +73,7 @@ def read_rows(path, *columns):
     name = path.name.removesuffix(".gz")
     if not name.endswith(FORMATS):
         raise ValueError(f"{path}: the name must end in {', '.join(FORMATS)}, or one of them and .gz")
+    csv.field_size_limit(2**31 - 1)  # the 128 KiB of the csv module are less than a long review has
     with open_text(path, newline="") as file:
         number = 0
         if name.endswith(".jsonl"):
@@ -93,30 +96,22 @@ def read_rows(path, *columns):
             raise ValueError(f"{path}, after row {number}: {error}. Repair that row") from error
 
 
-class open_text:  # noqa: N801
-    """Opens a UTF-8 file, gzip or not; errors of either name the path."""
-
-    def __init__(self, path, newline=None):
-        # The csv module refuses fields above 128 KiB, which long reviews reach.
-        csv.field_size_limit(2**31 - 1)
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no file {path}: check the path")
-        self.path = path
-        opener = gzip.open if path.name.endswith(".gz") else open
-        self.file = opener(path, "rt", encoding="utf-8-sig", newline=newline)
-
-    def __enter__(self):
-        return self.file
-
-    def __exit__(self, kind, error, trace):
-        self.file.close()
-        if isinstance(error, UnicodeDecodeError):
-            raise ValueError(
-                f"{self.path} is not UTF-8: byte 0x{error.object[error.start]:02x}. "
-                f"Convert it, for example: iconv -f latin1 -t utf-8 {self.path.name}"
-            ) from error
-        if isinstance(error, gzip.BadGzipFile | EOFError):
-            raise ValueError(f"{self.path} is damaged or cut short ({error}): get it again") from error
+@contextlib.contextmanager
+def open_text(path, newline=None):
+    """Opens a UTF-8 file, gzip or not; errors name the path."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: check the path")
+    opener = gzip.open if path.name.endswith(".gz") else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", newline=newline) as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x}. "
+            f"Convert it, for example: iconv -f latin1 -t utf-8 {path.name}"
+        ) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or cut short ({error}): get it again") from error
 
 
 def read_class_folders(path):
