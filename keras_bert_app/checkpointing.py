@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+import zipfile
 from pathlib import Path
 
 import keras
@@ -40,9 +41,7 @@ class RunState:
 
     def save(self, variables, **position):
         """Saves the values of a list of variables, and where the run is."""
-        arrays = {f"{i:05d}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(variables)}
-        with files.whole(self.folder / "state.npz") as temporary, open(temporary, "wb") as file:
-            np.savez(file, position=json.dumps(position), **arrays)
+        _write(self.folder / "state.npz", variables, position)
 
     def load(self):
         """The position and the list of values that `save` wrote last, or `(None, None)`."""
@@ -50,21 +49,29 @@ class RunState:
         if not path.exists():
             return None, None
         with np.load(path) as saved:
-            position = json.loads(str(saved["position"]))
-            return position, [saved[name] for name in sorted(saved.files) if name != "position"]
+            names = sorted(name for name in saved.files if name != "position.json")
+            return json.loads(saved["position.json"]), [saved[name] for name in names]
 
     def save_best(self, variables):
         """Saves the values of a list of variables as the best so far."""
-        with files.whole(self.folder / "best.npz") as temporary, open(temporary, "wb") as file:
-            np.savez(file, *[keras.ops.convert_to_numpy(v.value) for v in variables])
+        _write(self.folder / "best.npz", variables, {})
 
     def restore_best(self, variables):
         """Assigns what `save_best` saved last, if anything."""
         path = self.folder / "best.npz"
         if path.exists():
             with np.load(path) as saved:
-                for i, variable in enumerate(variables):
-                    variable.assign(saved[f"arr_{i}"])
+                for index, variable in enumerate(variables):
+                    variable.assign(saved[f"{index:05d}"])
+
+
+def _write(path, variables, position):
+    """Writes an `.npz` file one array at a time: `np.savez` wants copies of all at once."""
+    with files.whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        archive.writestr("position.json", json.dumps(position))
+        for index, variable in enumerate(variables):
+            with archive.open(f"{index:05d}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, keras.ops.convert_to_numpy(variable.value))
 
 
 class SaveState(keras.callbacks.Callback):
