@@ -97,7 +97,8 @@ print(model(tf.constant(["A great film!"])))
 classifier = kba.finetune(
     "text-classification",
     train,
-    model=(preprocessor, encoder),
+    model=MODEL,
+    sequence_length=128,
     output="runs/movie_reviews",
     epochs=3,
 )

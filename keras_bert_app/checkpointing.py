@@ -11,46 +11,58 @@ import numpy as np
 
 from keras_bert_app import files
 
+DATA = "other data or other starting weights"
+
 
 class RunState:
-    """What an unfinished run keeps in its folder: its arguments, its last state, its best weights.
+    """What an unfinished run keeps in its folder: its last state and its best weights.
 
     Args:
         folder: made if it does not exist.
-        arguments: dict of all that decides the result; a run goes on only with equal ones.
+        arguments: dict of all that decides the result. It is part of the state: a run goes on
+            only from the state of an equal one.
 
     Raises:
-        ValueError: the folder holds a run with other arguments; the message names them.
+        ValueError: the folder holds the state of a run with other arguments, or a damaged one.
+        OSError: the folder cannot be written.
     """
 
     def __init__(self, folder, arguments):
         self.folder = Path(folder)
-        path = self.folder / "arguments.json"
-        if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            now = json.loads(json.dumps(arguments))
-            other = [f"{k}={before.get(k)!r}" for k in {**before, **now} if before.get(k) != now.get(k)]
-            if other:
-                raise ValueError(
-                    f"{self.folder} holds an unfinished run that was started with {', '.join(other)}. "
-                    "Give the same arguments to go on with it, or remove it to start anew"
-                )
-        else:
-            with files.whole(path) as temporary:
-                files.write_json(temporary, arguments)
+        self.arguments = json.loads(json.dumps(arguments))  # as they are read back
+        with files.writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self.position = self._read_position()
+
+    def _read_position(self):
+        """Where the run is, or None if there is no state yet."""
+        path = self.folder / "state.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path) as saved:
+                position = json.loads(saved["position.json"])
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is damaged ({error}): remove {self.folder} to start anew") from error
+        before = position.pop("arguments")
+        other = [k for k in {**before, **self.arguments} if before.get(k) != self.arguments.get(k)]
+        if other:
+            names = ", ".join(DATA if k == "data" else f"{k}={before.get(k)!r}" for k in other)
+            raise ValueError(
+                f"{self.folder} holds an unfinished run that was started with {names}. "
+                "Give the same arguments to go on with it, or remove it to start anew"
+            )
+        return position
 
     def save(self, variables, **position):
         """Saves the values of a list of variables, and where the run is."""
-        _write(self.folder / "state.npz", variables, position)
+        _write(self.folder / "state.npz", variables, {**position, "arguments": self.arguments})
 
-    def load(self):
-        """The position and the list of values that `save` wrote last, or `(None, None)`."""
-        path = self.folder / "state.npz"
-        if not path.exists():
-            return None, None
-        with np.load(path) as saved:
-            names = sorted(name for name in saved.files if name != "position.json")
-            return json.loads(saved["position.json"]), [saved[name] for name in names]
+    def values(self):
+        """The values that `save` wrote last, in the order of the variables."""
+        with np.load(self.folder / "state.npz") as saved:
+            for name in sorted(name for name in saved.files if name != "position.json"):
+                yield saved[name]
 
     def save_best(self, variables):
         """Saves the values of a list of variables as the best so far."""

@@ -1,5 +1,6 @@
 """`keras-bert`: each command is one call into the package."""
 
+import io
 import json
 import os
 import sys
@@ -145,9 +146,12 @@ def predict(
         texts = readers.read_texts(file, text_column)
     elif not texts:
         try:
-            texts = sys.stdin.buffer.read().decode("utf-8").splitlines()
+            lines = io.StringIO(sys.stdin.buffer.read().decode("utf-8-sig"), newline=None)
         except UnicodeDecodeError as error:
             raise ValueError(f"standard input is not UTF-8 ({error}): convert it with iconv") from error
+        texts = [line.rstrip("\n") for line in lines]
+    if not texts:
+        raise ValueError(f"{file or 'standard input'} is empty: give at least one text")
     for text, answer in zip(texts, load(folder)(texts, batch_size), strict=True):
         print(json.dumps({"text": text, **answer}, ensure_ascii=False))
 
@@ -186,3 +190,8 @@ def main():
         if "KERAS_BERT_TRACEBACK" in os.environ:
             raise
         sys.exit(f"keras-bert: {' '.join(str(error).split())}")
+    except Exception as error:  # a mistake of this program
+        if "KERAS_BERT_TRACEBACK" in os.environ:
+            raise
+        message = " ".join(str(error).split())
+        sys.exit(f"keras-bert: {type(error).__name__}: {message}. KERAS_BERT_TRACEBACK=1 shows where")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 # The names of Hugging Face, where each name is one function: "gelu" is the
@@ -42,51 +43,24 @@ REQUIRED_VALUES = {
 }
 
 # Keys that describe a file, a head, a tokenizer or a generation loop: the encoder is the same.
-IGNORED = frozenset(
-    [
-        "architectures",
-        "auto_map",
-        "bos_token_id",
-        "cls_token_id",
-        "classifier_dropout",
-        "decoder_start_token_id",
-        "dict_outputs",
-        "dtype",
-        "eos_token_id",
-        "finetuning_task",
-        "gradient_checkpointing",
-        "id2label",
-        "initializer",
-        "label2id",
-        "mask_token_id",
-        "max_length",
-        "name",
-        "num_labels",
-        "output_attentions",
-        "output_hidden_states",
-        "pad_token_id",
-        "pooler_fc_size",
-        "pooler_layer_initializer",
-        "pooler_num_attention_heads",
-        "pooler_num_fc_layers",
-        "pooler_size_per_head",
-        "problem_type",
-        "return_all_encoder_outputs",
-        "return_dict",
-        "sep_token_id",
-        "task_specific_params",
-        "tie_encoder_decoder",
-        "tie_word_embeddings",
-        "tokenizer_class",
-        "torch_dtype",
-        "torchscript",
-        "trainable",
-        "transformers_version",
-        "unk_token_id",
-        "use_bfloat16",
-        "use_cache",
-    ]
-)
+IGNORED = {
+    "architectures", "auto_map", "bad_words_ids", "begin_suppress_tokens", "bos_token_id",
+    "chunk_size_feed_forward", "classifier_dropout", "cls_token_id", "decoder_start_token_id",
+    "dict_outputs", "diversity_penalty", "do_sample", "dtype", "early_stopping",
+    "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty",
+    "finetuning_task", "forced_bos_token_id", "forced_eos_token_id", "gradient_checkpointing",
+    "id2label", "initializer", "label2id", "language", "length_penalty", "mask_token_id", "max_length",
+    "min_length", "name", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_labels",
+    "num_return_sequences", "output_attentions", "output_hidden_states", "output_past", "output_scores",
+    "pad_token_id", "pooler_fc_size", "pooler_layer_initializer", "pooler_num_attention_heads",
+    "pooler_num_fc_layers", "pooler_size_per_head", "prefix", "problem_type", "remove_invalid_values",
+    "repetition_penalty", "return_all_encoder_outputs", "return_dict", "return_dict_in_generate",
+    "sbert_ce_default_activation_function", "sentence_transformers", "sep_token_id", "suppress_tokens",
+    "task_specific_params", "temperature", "tf_legacy_loss", "tie_encoder_decoder",
+    "tie_word_embeddings", "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript",
+    "trainable", "transformers_version", "typical_p", "unk_token_id", "use_bfloat16", "use_cache",
+    "xla_device",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +112,7 @@ class BertConfig:
             if field.type is int and (type(value) is not int or value < 1):
                 raise ValueError(f"{field.name}={value!r}: give a whole number of at least 1")
             if field.type is float:
-                if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                     raise ValueError(f"{field.name}={value!r}: give a number of at least 0")
                 if field.name.endswith("_prob") and value >= 1:
                     raise ValueError(f"{field.name}={value!r}: give a rate below 1")

@@ -4,6 +4,7 @@ from importlib import resources
 from pathlib import Path
 
 import keras_bert_app as kba
+from keras_bert_app.data.readers import check_text
 from keras_bert_app.progress import say
 
 HELD_OUT = 40  # training reviews by which the best epoch is chosen
@@ -23,6 +24,7 @@ def demo(review, output, saved_models):
     """
     import tensorflow as tf
 
+    check_text(review, "the review")
     run = free_name(Path(output))
     train, test = kba.load_sample()
     say(

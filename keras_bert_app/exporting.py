@@ -26,18 +26,28 @@ def export(model, folder):
         OSError: the folder cannot be written.
         FileNotFoundError, ValueError: `model` is no fine-tuned model, see `load`.
     """
+    import keras
     import tensorflow as tf
-    from keras.export import ExportArchive
+
+    if keras.config.backend() != "tensorflow":
+        raise ValueError(
+            f"a SavedModel cannot be written with the {keras.config.backend()} backend of Keras: "
+            "set KERAS_BACKEND=tensorflow and export the run folder"
+        )
 
     if not isinstance(model, task_model.TaskModel):
         model = task_model.load(model)
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file: choose another folder to export to")
-    versions = [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+    versions = (
+        [int(p.name) for p in folder.iterdir() if p.name.isascii() and p.name.isdigit()]
+        if folder.is_dir()
+        else []
+    )
     path = folder / str(max(versions, default=0) + 1)
     function, signature = get_task(model.task).serve(model.model, model.preprocessor, model.labels)
-    archive = ExportArchive()
+    archive = keras.export.ExportArchive()
     # The endpoint brings its variables along; `track` would write each of them a second time.
     archive.add_endpoint("serving_default", function, signature)
     with files.whole(path) as temporary:

@@ -22,16 +22,24 @@ def whole(path):
     path = Path(path)
     temporary = path.with_name(f".{path.name}.part-{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Makes an OSError in its block one that names `path` and the remedy."""
+    try:
+        yield
     except OSError as error:
         raise OSError(
             f"cannot write {path}: {error.strerror or error}. Free space there or choose another place"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
 
 
 def write_json(path, value):

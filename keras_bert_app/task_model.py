@@ -1,6 +1,8 @@
 """A fine-tuned model that takes text: what `finetune` returns and `load` reads."""
 
 import json
+import tempfile
+import zipfile
 from pathlib import Path
 
 import keras
@@ -53,6 +55,8 @@ class TaskModel:
 
     def outputs(self, texts, batch_size=32):
         """The model's raw outputs for a list of texts, array `(texts, ...)`."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size!r}: give a whole number of at least 1")
         if not texts:
             return np.empty((0, *self.model.output_shape[1:]), "float32")
         return buckets.predict(self.model, buckets.encode(self.preprocessor, texts), batch_size)
@@ -122,7 +126,13 @@ def load(folder):
             folder / "model.keras", custom_objects=custom_objects(), compile=False
         )
         preprocessor, model = text_model.layers[1:]
-    except (ValueError, TypeError, OSError, KeyError) as error:
+        if len(labels) != model.output_shape[-1]:
+            raise ValueError(f"labels.json has {len(labels)} labels, the model {model.output_shape[-1]}")
+    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         message = str(error).strip().split("\n")[0]
+        if getattr(error, "errno", None) is not None:  # not the file's fault: a full temporary folder, say
+            raise OSError(
+                f"cannot load {folder}: {message}. Free space in {tempfile.gettempdir()}"
+            ) from error
         raise ValueError(f"{folder} is damaged or no fine-tuned model: {message}. Train it again") from error
     return TaskModel(config["task"], preprocessor, model, labels)

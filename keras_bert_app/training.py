@@ -53,7 +53,8 @@ def finetune(
     holds `model.keras` (text in), `labels.json`, `config.json`, `history.json` and
     `curves.png`, and appears only when it is complete; until then `OUTPUT.unfinished` holds
     the state. A run that was killed goes on from there when it is started again with the same
-    arguments, and ends with the same weights.
+    arguments, and ends with the same weights (but for dropout on the Torch backend, whose random
+    numbers are not part of the state).
 
     Args:
         task: name of the task, `"text-classification"`.
@@ -136,10 +137,11 @@ def finetune(
     result = TaskModel(task, preprocessor, functions.build(encoder, labels, dropout), labels)
     _seed_dropout(result.model, seed)
     arguments["sequence_length"] = preprocessor.sequence_length
+    arguments["precision"] = encoder.get_layer("pooler").dtype_policy.name
     identity = {
         "task": task,
         **arguments,
-        "data_and_weights": fingerprint([examples, held_out], result.model.variables),
+        "data": fingerprint([examples, held_out], result.model.variables),
     }
     state = RunState(output.with_name(output.name + ".unfinished"), identity)
     events = TensorBoardEvents(state.folder / "tensorboard") if tensorboard else None
@@ -147,7 +149,11 @@ def finetune(
     trainer = _compile(result, optimization.adamw(learning_rate, steps, warmup, weight_decay))
     loop = TrainingLoop(result, trainer, state, arguments, checkpoint_minutes, events)
     rows = buckets.encode(preprocessor, [text for text, _ in examples])
-    history = loop.run(rows, targets, held_out)
+    try:
+        history = loop.run(rows, targets, held_out)
+    except FloatingPointError:
+        shutil.rmtree(state.folder)  # there is nothing to go on from
+        raise
     _warn_if_collapsed(result, held_out or examples)
     details = {"recipe": arguments, "train_examples": len(examples), "seconds": time.monotonic() - started}
     _save(result, output, state.folder, history, details)
@@ -159,7 +165,7 @@ def _check_arguments(**given):
         value = given[name]
         if (type(value) is not int or value < 1) and (name, value) != ("patience", None):
             raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
-    if not given["learning_rate"] > 0:
+    if not 0 < given["learning_rate"] < np.inf:
         raise ValueError(f"learning_rate={given['learning_rate']!r}: give a number above 0, such as 5e-5")
     for name in ("warmup", "dropout"):
         if not 0 <= given[name] < 1:
@@ -219,9 +225,10 @@ def _compile(result, optimizer):
 
 
 def _warn_if_collapsed(result, examples):
-    spread = examples[:: -(-len(examples) // 512)]  # the file may be sorted by label
-    texts = [text for text, _ in spread]
-    if get_task(result.task).collapsed(result.outputs(texts)):
+    order = np.random.default_rng(0).permutation(len(examples))  # the file may be sorted by label
+    some = [examples[i] for i in order[:512]]
+    texts = [text for text, _ in some]
+    if len({label for _, label in some}) > 1 and get_task(result.task).collapsed(result.outputs(texts)):
         warnings.warn(
             f"the model gives all of {len(texts)} texts the same answer: the training collapsed, or the "
             "labels are very uneven. Try a lower learning rate, more epochs, another seed, or "

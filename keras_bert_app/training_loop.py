@@ -69,14 +69,15 @@ class TrainingLoop:
 
     def _restore(self):
         """Where the run is: epoch, step in it, and the metrics of those steps."""
-        position, values = self.state.load()
+        position = self.state.position
         if position is None:
             return 0, 0, None
+        values = self.state.values()
         for variable, value in zip(self.variables, values, strict=False):
             variable.assign(value)
         self.history = position["history"]
         say(f"going on after epoch {position['epoch']}, step {position['step']}, from {self.state.folder}")
-        metrics = values[len(self.variables) :] if position["step"] else None
+        metrics = list(values) if position["step"] else None  # what is left
         return position["epoch"], position["step"], metrics
 
     def _train(self, epoch, first_step, metrics, rows, targets):

@@ -135,6 +135,14 @@ def test_mistakes_of_the_others(keras_bert, files, run_folder):
     one_line(code, err, "text 1: the text is empty")
     code, _, err = keras_bert("predict", run_folder, stdin=b"\xff\n")
     one_line(code, err, "standard input is not UTF-8")
+    for command in (("predict", run_folder), ("predict", run_folder, "--file", "nothing.txt")):
+        (files / "nothing.txt").write_text("")
+        code, _, err = keras_bert(*command)
+        one_line(code, err, "is empty: give at least one text")
+    code, _, err = keras_bert("evaluate", run_folder, "--data", "test.csv", *COLUMNS, "--batch-size", 0)
+    one_line(code, err, "batch_size=0")
+    code, _, err = keras_bert("demo", " ")
+    one_line(code, err, "the review: the text is empty")
     code, _, err = keras_bert("predict", run_folder, "great", "--file", "test.csv")
     one_line(code, err, "not both")
     code, _, err = keras_bert("export", run_folder, "--output", "test.csv")
@@ -181,6 +189,34 @@ def test_demo(keras_bert, tmp_path):
     assert lines["review"] == "A dull, boring film. What a waste of time."
     assert lines["answer"].startswith("negative")
     assert "random weights" in err
+
+
+def test_lines_of_standard_input_are_those_of_a_file(keras_bert, files, run_folder):
+    data = "\ufeffthe film\u0085 was\u2028 great\r\nthe dull film\n".encode()
+    (files / "texts.txt").write_bytes(data)
+    answers = keras_bert("predict", run_folder, stdin=data)[1]
+    assert answers == keras_bert("predict", run_folder, "--file", "texts.txt")[1]
+    assert [json.loads(line)["text"] for line in answers.strip().split("\n")] == [
+        "the film\u0085 was\u2028 great", "the dull film",
+    ]  # fmt: skip
+
+
+def test_every_option_of_finetune_arrives(keras_bert, files, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("keras_bert_app.training.finetune", lambda *args, **options: seen.update(options))
+    options = {"epochs": 7, "batch_size": 5, "learning_rate": 0.25, "sequence_length": 9, "seed": 3,
+               "precision": "mixed_bfloat16", "class_weights": "balanced", "patience": 2}  # fmt: skip
+    flags = [str(part) for k, v in options.items() for part in (f"--{k.replace('_', '-')}", v)]
+    code, _, err = keras_bert(*FINETUNE[:14], *flags, "--tensorboard")
+    assert code == 0, err
+    assert {name: seen[name] for name in options} == options
+    assert seen["tensorboard"] is True
+
+
+def test_a_mistake_of_the_program_is_one_line_too(keras_bert, monkeypatch):
+    monkeypatch.setattr("keras_bert_app.task_model.load", lambda folder: 1 / 0)
+    code, _, err = keras_bert("predict", "run", "x")
+    one_line(code, err, "ZeroDivisionError", "KERAS_BERT_TRACEBACK=1")
 
 
 def test_help(keras_bert):

@@ -111,13 +111,42 @@ def test_folders_that_are_no_model(tmp_path, run_folder):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match="run is damaged or no fine-tuned model"):
         kba.load(tmp_path / "run")
+    data = bytearray((run_folder / "model.keras").read_bytes())
+    for place in range(100, len(data), 97):
+        data[place] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="run is damaged or no fine-tuned model"):
+        kba.load(tmp_path / "run")
+    shutil.copy(run_folder / "model.keras", path)
+    (tmp_path / "run" / "labels.json").write_text('["a", "b", "c"]')
+    with pytest.raises(ValueError, match="labels.json has 3 labels, the model 2"):
+        kba.load(tmp_path / "run")
     (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="config.json names no task"):
         kba.load(tmp_path / "run")
 
 
+def test_a_full_temporary_folder_is_not_the_fault_of_the_model(run_folder, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("keras.saving.load_model", fail)
+    with pytest.raises(OSError, match="cannot load .*No space left on device. Free space in"):
+        kba.load(run_folder)
+
+
+def test_export_needs_tensorflow(tmp_path, run_folder, monkeypatch):
+    monkeypatch.setattr("keras.config.backend", lambda: "jax")
+    with pytest.raises(
+        ValueError, match="cannot be written with the jax backend .* KERAS_BACKEND=tensorflow"
+    ):
+        kba.export(run_folder, tmp_path / "reviews")
+
+
 def test_texts_that_cannot_be_answered(run_folder):
     model = kba.load(run_folder)
+    with pytest.raises(ValueError, match="batch_size=-1"):
+        model(["great"], batch_size=-1)
     with pytest.raises(ValueError, match="text 1: the text is empty"):
         model(["great", ""])
     with pytest.raises(ValueError, match="text 0: the text has 1,000,000 bytes"):

@@ -51,6 +51,11 @@ def test_missing_tensor(tmp_path):
         kba.from_pretrained(write_pretrained(tmp_path, tensors))
 
 
+def test_a_layer_too_many(tmp_path):
+    with pytest.raises(ValueError, match="for which config.json has no place: encoder.layer.2.attention"):
+        kba.from_pretrained(write_pretrained(tmp_path, num_hidden_layers=2))
+
+
 def test_other_shape(tmp_path):
     with pytest.raises(ValueError, match=r"has shape \(10, 37\), config.json asks for \(10, 36\)"):
         kba.from_pretrained(write_pretrained(tmp_path, intermediate_size=36))
@@ -102,6 +107,9 @@ def test_casing_comes_from_the_folder(pretrained):
         kba.from_pretrained(pretrained)
     path.write_text("{")
     with pytest.raises(ValueError, match="tokenizer_config.json is not JSON"):
+        kba.from_pretrained(pretrained)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="tokenizer_config.json holds no JSON object"):
         kba.from_pretrained(pretrained)
 
 

@@ -155,6 +155,7 @@ def test_every_option_survives_a_file(tmp_path):
     ("given", "error", "message"),
     [
         (3, TypeError, "text is 3"),
+        ({"text": ["a"]}, TypeError, r"text is {'text'.*\(dict\)"),
         (["a", None], TypeError, "text 1 is None"),
         (["a", 1.5], TypeError, "text 1 is 1.5"),
         ([["a"]], TypeError, r"text 0 is \['a'\]"),
@@ -167,6 +168,11 @@ def test_every_option_survives_a_file(tmp_path):
 def test_bad_input(preprocessor, given, error, message):
     with pytest.raises(error, match=message):
         preprocessor(given)
+
+
+def test_functional_input_with_an_axis_too_many(preprocessor):
+    with pytest.raises(ValueError, match=r"give keras.Input\(shape=\(\), dtype='string'\)"):
+        preprocessor(keras.Input((1,), dtype="string"))
 
 
 def test_unbatched_tf_data_says_what_to_do(preprocessor):
@@ -195,6 +201,8 @@ def test_bad_vocabularies(tmp_path):
         kba.BertTokenizer(tmp_path / "vocab.txt")
     with pytest.raises(ValueError, match=r"lacks \[CLS\], \[SEP\]"):
         kba.BertTokenizer(["[PAD]", "[UNK]", "[MASK]"])
+    with pytest.raises(ValueError, match="holds 'film' twice"):
+        kba.BertTokenizer([*VOCABULARY, "film"])
     (tmp_path / "vocab.txt").write_bytes("é".encode("latin1"))
     with pytest.raises(ValueError, match="is not UTF-8"):
         kba.BertTokenizer(tmp_path / "vocab.txt")

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import io
 import json
 import tarfile
@@ -40,6 +41,8 @@ def test_tsv_has_no_quotation_marks(tmp_path):
 def test_labels_of_csv_are_numbers_only_if_all_are(tmp_path):
     path = write(tmp_path / "a.csv", "text,label\na,1\nb,-3\n")
     assert kba.read_labelled(path) == [("a", 1), ("b", -3)]
+    path = write(tmp_path / "a.csv", "text,label\na,01\nb,1\n")
+    assert kba.read_labelled(path) == [("a", "01"), ("b", "1")]
     path = write(tmp_path / "a.csv", "text,label\na,1\nb,x\n")
     assert kba.read_labelled(path) == [("a", "1"), ("b", "x")]
 
@@ -72,6 +75,15 @@ def test_iterables():
         ("a.jsonl", '{"text": 7, "label": 1}\n', ValueError, "row 1: the text is 7"),
         ("a.jsonl", '{"text": "a", "label": null}\n', ValueError, "row 1: there is no 'label'"),
         ("a.jsonl", '["a", 1]\n', ValueError, "row 1: there is no 'text'"),
+        (
+            "a.csv",
+            "text,label\nA film, good\nA film, with comma,good\n",
+            ValueError,
+            "row 2: there are more fields",
+        ),
+        ("a.tsv", "text\tlabel\na\tb\tc\n", ValueError, "row 1: there are more fields .* is 'c'"),
+        ("a.csv", 'label,text\ngood,"never closed\nbad,b\n', ValueError, "unexpected end of data"),
+        ("a.jsonl", '{"text": "\\ud83d", "label": 1}\n', ValueError, "row 1: the text has half a character"),
         ("a.xlsx", "", ValueError, "the name must end in .csv"),
         (
             "a.csv",
@@ -129,6 +141,14 @@ def test_texts(tmp_path):
         readers.check_texts([None])
 
 
+@pytest.fixture
+def imdb(tmp_path, monkeypatch):
+    """A small archive in the layout of the published one, with its hash in the place of that one's."""
+    path = imdb_archive(tmp_path / "aclImdb_v1.tar.gz")
+    monkeypatch.setattr(datasets, "IMDB_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    return path
+
+
 def imdb_archive(path):
     with tarfile.open(path, "w:gz") as archive:
         for name in ("train/pos/1_9", "train/neg/0_2", "test/pos/0_10", "test/neg/7_1", "train/unsup/0_0"):
@@ -145,34 +165,32 @@ EXPECTED_IMDB = (
 )
 
 
-def test_imdb_archive_and_folder(tmp_path):
-    archive = imdb_archive(tmp_path / "aclImdb_v1.tar.gz")
-    assert kba.load_imdb(archive) == EXPECTED_IMDB
-    with tarfile.open(archive) as opened:
+def test_imdb_archive_and_folder(tmp_path, imdb):
+    assert kba.load_imdb(imdb) == EXPECTED_IMDB
+    with tarfile.open(imdb) as opened:
         opened.extractall(tmp_path, filter="data")
     assert kba.load_imdb(tmp_path / "aclImdb") == EXPECTED_IMDB
 
 
-def test_imdb_is_downloaded_with_its_hash(tmp_path, monkeypatch):
-    archive = imdb_archive(tmp_path / "aclImdb_v1.tar.gz")
-
+def test_imdb_is_downloaded_with_its_hash(imdb, monkeypatch):
     def get_file(name, origin, file_hash):
         assert (name, origin, len(file_hash)) == ("aclImdb_v1.tar.gz", datasets.IMDB_URL, 64)
-        return str(archive)
+        return str(imdb)
 
     monkeypatch.setattr(keras.utils, "get_file", get_file)
     assert kba.load_imdb() == EXPECTED_IMDB
 
 
-def test_no_imdb(tmp_path):
+def test_no_imdb(tmp_path, imdb):
     with pytest.raises(FileNotFoundError, match="there is no"):
         kba.load_imdb(tmp_path / "none")
     with pytest.raises(ValueError, match="no train and test part"):
         kba.load_imdb(tmp_path)
-    path = imdb_archive(tmp_path / "a.tar.gz")
-    path.write_bytes(path.read_bytes()[:150])
-    with pytest.raises(ValueError, match="is damaged or no archive"):
-        kba.load_imdb(path)
+    data = bytearray(imdb.read_bytes())
+    data[len(data) // 2] ^= 1  # tarfile would read on as if nothing were wrong
+    imdb.write_bytes(data)
+    with pytest.raises(ValueError, match="is not the published archive, its SHA-256 differs"):
+        kba.load_imdb(imdb)
 
 
 def test_sample():

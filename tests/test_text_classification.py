@@ -62,6 +62,16 @@ def test_show():
     assert ["b", "0", "1", "2"] in lines
 
 
+def test_show_many_and_many_labels():
+    examples = [("x", 0)] * 6000 + [("x", 1)] * 6000
+    text = task.show(task.report(examples, np.tile([1.0, 0.0], (12000, 1)), [0, 1]))
+    assert ["0", "6,000", "0"] in [line.split() for line in text.splitlines()]
+    labels = list(range(150))
+    text = task.show(task.report([("x", i) for i in labels], np.eye(150)[::-1], labels))
+    assert "confusion matrix of 150 labels: too wide to show" in text
+    assert max(map(len, text.splitlines())) < 120
+
+
 def test_answers():
     (answer,) = task.answers(np.array([[1.0, 2.0, 0.0]]), [10, 20, 30])
     assert answer["label"] == 20
@@ -74,6 +84,13 @@ def test_labels():
     assert task.find_labels([("x", "b"), ("y", "a"), ("z", "b")]) == ["a", "b"]
     assert task.find_labels([("x", 7), ("y", -1)]) == [-1, 7]
     np.testing.assert_array_equal(task.encode_labels([("x", 7), ("y", -1)], [-1, 7]), [1, 0])
+    # A file with few labels may look like one of numbers, or the other way round.
+    np.testing.assert_array_equal(task.encode_labels([("x", 2), ("y", "1")], ["1", "2", "unknown"]), [1, 0])
+    np.testing.assert_array_equal(task.encode_labels([("x", "0"), ("y", "1")], [0, 1]), [0, 1])
+    with pytest.raises(ValueError, match="row 3 has the label 'x'"):
+        task.encode_labels([("x", "0"), ("y", "1"), ("z", "x")], [0, 1])
+    with pytest.raises(ValueError, match=r"one of 0, 1, .*, 19, \.\.\.$"):
+        task.encode_labels([("x", "y")], list(range(150)))
     with pytest.raises(ValueError, match="all labels are 'a'"):
         task.find_labels([("x", "a")])
     with pytest.raises(ValueError, match="mix names and numbers"):

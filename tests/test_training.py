@@ -10,7 +10,6 @@ from conftest import data_file, reviews, run_python, write_trainable
 
 import keras_bert_app as kba
 from keras_bert_app import files, optimization, progress, training
-from keras_bert_app.checkpointing import RunState
 
 FAST = {"epochs": 4, "learning_rate": 2e-2, "sequence_length": 16, "batch_size": 16}
 pytestmark = pytest.mark.filterwarnings("ignore:the model gives all")  # many tests train for a moment
@@ -94,7 +93,8 @@ def test_killed_and_started_again(tmp_path, minutes, capsys, monkeypatch):
     assert done.returncode == -signal.SIGKILL, done.stderr
     unfinished = tmp_path / "killed" / "run.unfinished"
     assert not (tmp_path / "killed" / "run").exists()
-    position, _ = RunState(unfinished, json.loads((unfinished / "arguments.json").read_text())).load()
+    with np.load(unfinished / "state.npz") as saved:
+        position = json.loads(saved["position.json"])
     assert position["epoch"] == 1
     assert (position["step"] > 0) == (minutes == 0)
 
@@ -118,8 +118,14 @@ def test_an_unfinished_run_with_other_arguments(tmp_path, monkeypatch):
         ValueError, match=r"run.unfinished holds an unfinished run .* with learning_rate=0.02"
     ):
         finetune(tmp_path, learning_rate=1e-3)
-    with pytest.raises(ValueError, match="started with data_and_weights="):
+    with pytest.raises(ValueError, match="started with other data or other starting weights"):
         finetune(tmp_path, reviews(68))
+    state = tmp_path / "run.unfinished" / "state.npz"
+    whole = state.read_bytes()
+    state.write_bytes(whole[:-50])
+    with pytest.raises(ValueError, match="state.npz is damaged .*remove .*run.unfinished to start anew"):
+        finetune(tmp_path)
+    state.write_bytes(whole)
     monkeypatch.undo()
     finetune(tmp_path)  # all epochs are done: it only has to be saved
     assert (tmp_path / "run" / "model.keras").exists()
@@ -161,7 +167,8 @@ def test_collapse_is_named(tmp_path):
         finetune(tmp_path / "a", class_weights={"negative": 1e-9, "positive": 1.0})
     with pytest.raises(FloatingPointError, match="the loss is nan at step 5 of epoch 1/4.*learning rate"):
         finetune(tmp_path / "b", learning_rate=1e30, warmup=0.0)
-    assert not (tmp_path / "b" / "run").exists()
+    # The remedy can be tried at once: there is nothing to go on from.
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["pretrained"]
 
 
 def test_mixed_precision(tmp_path):
@@ -187,6 +194,7 @@ def test_data_sorted_by_label_are_no_collapse(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         model = finetune(tmp_path, sorted(reviews(1400), key=lambda row: row[1]), epochs=1)
+        finetune(tmp_path, reviews(1024), reviews(1), epochs=1, output=tmp_path / "alternating")
     assert model.evaluate(reviews(100))["accuracy"] > 0.9
 
 
@@ -215,7 +223,7 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "options",
-    [{"epochs": 0}, {"batch_size": 2.5}, {"learning_rate": 0}, {"learning_rate": float("nan")},
+    [{"epochs": 0}, {"batch_size": 2.5}, {"learning_rate": 0}, {"learning_rate": float("inf")},
      {"warmup": 1.0}, {"dropout": -0.1}, {"precision": "float64"}, {"patience": 2},
      {"class_weights": "even"}],
 )  # fmt: skip
@@ -272,6 +280,23 @@ def test_schedule():
         == schedule.get_config()
     )
     assert float(optimization.WarmupLinearDecay(2.0, 0, 10)(0)) == 2
+
+
+def test_finetune_gives_the_optimizer_its_numbers(tmp_path, monkeypatch):
+    adamw, seen = optimization.adamw, []
+
+    def spy(*args):
+        seen.append(adamw(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(optimization, "adamw", spy)
+    finetune(tmp_path, reviews(70), epochs=3, warmup=0.2, weight_decay=0.03, learning_rate=0.004)
+    (optimizer,) = seen
+    schedule = optimizer._learning_rate
+    assert schedule.get_config() == {"peak": 0.004, "warmup_steps": 3, "total_steps": 15}  # 3 times 5 steps
+    assert (optimizer.weight_decay, optimizer.global_clipnorm) == (0.03, 1.0)
+    assert int(optimizer.iterations) == 15
+    assert float(schedule(15)) == 0
 
 
 def test_decay_spares_biases_and_normalization(pretrained):

@@ -13,6 +13,9 @@ from keras_bert_app.encoder import bert_encoder
 # A constant 0, 1, 2, ... that old versions of Transformers wrote with the weights.
 CONSTANTS = {"embeddings.position_ids"}
 
+# What the names of an encoder's tensors begin with; all others belong to heads.
+ENCODER = ("embeddings.", "encoder.", "pooler.")
+
 
 def read_encoder(folder, dtype=None):
     """The encoder in a Hugging Face folder.
@@ -75,6 +78,11 @@ def fill(encoder, path):
         variable.assign(value.astype(np.float32))
     if pooler:
         warnings.warn(f"{path} has no pooler: {', '.join(pooler)} start with fresh weights", stacklevel=3)
+    rest = sorted(name for name in tensors if name.startswith(ENCODER) and name not in CONSTANTS)
+    if rest:
+        raise ValueError(
+            f"{path} has tensors of an encoder for which config.json has no place: {', '.join(rest)}"
+        )
     unused = sorted(full_name for name, (full_name, _) in tensors.items() if name not in CONSTANTS)
     if unused:
         warnings.warn(f"{path}: not used by the encoder: {', '.join(unused)}", stacklevel=3)
@@ -103,6 +111,8 @@ def read_tokenizer_options(folder):
             options = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is not JSON: {error}") from error
+        if not isinstance(options, dict):
+            raise ValueError(f"{path} holds no JSON object: it is not the config of a tokenizer")
     # Transformers lowercases unless it is told otherwise.
     lowercase = options.get("do_lower_case", True)
     strip_accents = options.get("strip_accents")

@@ -1,5 +1,6 @@
 """Datasets by name: the Large Movie Review Dataset and the sample that comes with the package."""
 
+import hashlib
 import tarfile
 from importlib import resources
 from pathlib import Path
@@ -16,7 +17,7 @@ def load_imdb(path=None):
 
     Args:
         path: a local copy, the archive `aclImdb_v1.tar.gz` or the folder `aclImdb` in it.
-            By default the archive is downloaded once (84 MB) to Keras's cache and its
+            By default the archive is downloaded once (84 MB) to Keras's cache. The archive's
             SHA-256 is checked.
 
     Returns:
@@ -51,16 +52,16 @@ def load_imdb(path=None):
 
 def _read_imdb_archive(path):
     """Reads the reviews straight from the archive; nothing is unpacked to disk."""
+    with open(path, "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != IMDB_SHA256:
+            raise ValueError(f"{path} is not the published archive, its SHA-256 differs: download it again")
     parts = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                names = member.name.split("/")
-                if member.isfile() and len(names) == 4 and names[2] in IMDB_LABELS:
-                    text = archive.extractfile(member).read().decode("utf-8")
-                    parts.setdefault(names[1], []).append((member.name, text, names[2]))
-    except (tarfile.TarError, EOFError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged or no archive ({error}): download it again") from error
+    with tarfile.open(path) as archive:
+        for member in archive:
+            names = member.name.split("/")
+            if member.isfile() and len(names) == 4 and names[2] in IMDB_LABELS:
+                text = archive.extractfile(member).read().decode("utf-8")
+                parts.setdefault(names[1], []).append((member.name, text, names[2]))
     return {part: [(text, label) for _, text, label in sorted(rows)] for part, rows in parts.items()}
 
 

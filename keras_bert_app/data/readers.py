@@ -5,6 +5,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -81,9 +82,14 @@ def read_rows(path, *columns):
         elif name.endswith(".tsv"):
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         else:
-            rows = csv.DictReader(file)
+            rows = csv.DictReader(file, strict=True)
         try:
             for number, row in enumerate(rows, start=1):
+                if isinstance(row, dict) and None in row:
+                    raise ValueError(
+                        f"{path}, row {number}: there are more fields than columns, the first too many is "
+                        f"{row[None][0]!r:.80}. Put quotation marks around a text with the separator in it"
+                    )
                 for column in columns:
                     if not isinstance(row, dict) or row.get(column) is None:
                         found = ", ".join(map(str, row)) if isinstance(row, dict) else repr(row)
@@ -135,10 +141,9 @@ def read_class_folders(path):
 
 def whole_number_labels(rows):
     """`rows` with int labels if every label is a whole number, otherwise as they are."""
-    try:
+    if all(re.fullmatch("0|-?[1-9][0-9]*", label) for _, label in rows):  # 01 is a name
         return [(text, int(label)) for text, label in rows]
-    except ValueError:
-        return rows
+    return rows
 
 
 def check_labelled(rows, source):
@@ -181,7 +186,12 @@ def check_text(text, where):
         raise ValueError(f"{where}: the text is {text!r:.80} ({type(text).__name__}): give a string")
     if not text.strip():
         raise ValueError(f"{where}: the text is empty: leave it out")
-    size = len(text.encode("utf-8", "replace"))
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: the text has half a character, {text[error.start]!r}: write it again"
+        ) from error
     if size >= MAX_TEXT_BYTES:
         raise ValueError(
             f"{where}: the text has {size:,} bytes, the limit is {MAX_TEXT_BYTES:,}: "

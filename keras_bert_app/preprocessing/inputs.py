@@ -5,7 +5,7 @@ import tensorflow as tf
 
 
 def is_symbolic(segments):
-    """True if a functional model is being built: every segment is a `keras.KerasTensor`."""
+    """True if a functional model is being built: a segment is a `keras.KerasTensor`."""
     return any(isinstance(segment, keras.KerasTensor) for segment in segments)
 
 
@@ -46,8 +46,8 @@ def to_string_tensor(text):
         return tf.ensure_shape(text, [None])
     if isinstance(text, str | bytes):
         text = [text]
-    if not hasattr(text, "__iter__"):
-        raise TypeError(f"text is {text!r} ({type(text).__name__}): give a string or a list of strings")
+    if not hasattr(text, "__iter__") or isinstance(text, dict | set):
+        raise TypeError(f"text is {text!r:.80} ({type(text).__name__}): give a string or a list of strings")
     items = []
     for index, item in enumerate(text):
         if isinstance(item, str):

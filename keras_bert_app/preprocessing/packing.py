@@ -110,7 +110,10 @@ class BertPreprocessor(keras.layers.Layer):
         }
 
     def compute_output_spec(self, text):
-        (batch,) = inputs.segments_of(text)[0].shape
+        shape = inputs.segments_of(text)[0].shape
+        if len(shape) != 1:
+            raise ValueError(f"text has shape {shape}: give keras.Input(shape=(), dtype='string')")
+        (batch,) = shape
         length = self.sequence_length if self.padding == "max_length" else None
         names = ("input_word_ids", "input_mask", "input_type_ids")
         return {name: keras.KerasTensor((batch, length), "int32") for name in names}
@@ -125,8 +128,8 @@ class BertPreprocessor(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        tokenizer = keras.saving.deserialize_keras_object(config.pop("tokenizer"))
-        return cls(tokenizer, **config)
+        tokenizer = keras.saving.deserialize_keras_object(config["tokenizer"])
+        return cls(**{**config, "tokenizer": tokenizer})
 
 
 def _truncate(segments, budget):

@@ -1,5 +1,6 @@
 """`BertTokenizer`: text to word pieces."""
 
+from collections import Counter
 from pathlib import Path
 
 import keras
@@ -61,6 +62,9 @@ class BertTokenizer(keras.layers.Layer):
         missing = [token for token in SPECIAL_TOKENS if token not in set(vocabulary)]
         if missing:
             raise ValueError(f"{source} lacks {', '.join(missing)}: it is not the vocabulary of a BERT")
+        if len(set(vocabulary)) < len(vocabulary):
+            twice, _ = Counter(vocabulary).most_common(1)[0]
+            raise ValueError(f"{source} holds {twice!r} twice: each line must be another token")
         self.vocabulary = tuple(vocabulary)
         self._ids = {token: index for index, token in enumerate(vocabulary)}
         with tf.init_scope():

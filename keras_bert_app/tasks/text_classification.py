@@ -8,6 +8,7 @@ from keras_bert_app.data import readers
 
 METRIC = "accuracy"
 WORST = 20  # mistakes in a report
+WIDEST = 12  # labels of a confusion matrix that is shown
 
 read = readers.read_labelled
 
@@ -72,14 +73,15 @@ def encode_labels(examples, labels):
     Raises:
         ValueError: a label is not among `labels`; the message names it.
     """
-    indices = {label: index for index, label in enumerate(labels)}
+    # By name: whether "1" is a number depends on the other labels of its file.
+    indices = {str(label): index for index, label in enumerate(labels)}
     for number, (_, label) in enumerate(examples, start=1):
-        if label not in indices:
+        if str(label) not in indices:
+            known = ", ".join(map(repr, labels[:20])) + (", ..." if len(labels) > 20 else "")
             raise ValueError(
-                f"row {number} has the label {label!r}, which the model does not know: "
-                f"one of {', '.join(map(repr, labels))}"
+                f"row {number} has the label {label!r}, which the model does not know: one of {known}"
             )
-    return np.array([indices[label] for _, label in examples], "int32")
+    return np.array([indices[str(label)] for _, label in examples], "int32")
 
 
 def build(encoder, labels, dropout):
@@ -178,18 +180,26 @@ def show(report):
     for label, row in report["per_class"].items():
         shares = f"{row['precision']:9.4f} {row['recall']:7.4f} {row['f1']:7.4f}"
         lines.append(f"{label:{width}}{shares} {row['support']:8,}")
+    if len(report["labels"]) > WIDEST:
+        lines += ["", f"confusion matrix of {len(report['labels'])} labels: too wide to show, see --json"]
+        return "\n".join(lines + _show_mistakes(report))
+    width = max(width, len(f"{report['examples']:,}") + 2)
     lines += ["", "confusion matrix, a row for each true label, a column for each predicted one"]
     lines.append(" " * width + "".join(f"{label!s:>{width}}" for label in report["labels"]))
     for label, row in zip(report["labels"], report["confusion_matrix"], strict=True):
         lines.append(f"{label!s:{width}}" + "".join(f"{count:>{width},}" for count in row))
-    if report["worst_mistakes"]:
-        lines += ["", f"the {len(report['worst_mistakes'])} worst mistakes"]
-    for row in report["worst_mistakes"]:
+    return "\n".join(lines + _show_mistakes(report))
+
+
+def _show_mistakes(report):
+    mistakes = report["worst_mistakes"]
+    lines = ["", f"the {len(mistakes)} worst mistakes"] if mistakes else []
+    for row in mistakes:
         text = " ".join(row["text"].split())
         text = text if len(text) <= 100 else text[:99] + "…"
         verdict = f"{row['label']} taken for {row['predicted']} ({row['score']:.3f})"
         lines.append(f"row {row['row']}: {verdict}: {text}")
-    return "\n".join(lines)
+    return lines
 
 
 def serve(model, preprocessor, labels):
