@@ -40,8 +40,8 @@ class RunState:
         if not path.exists():
             return None
         try:
-            with np.load(path) as saved:
-                position = json.loads(saved["position.json"])
+            with zipfile.ZipFile(path) as saved:
+                position = json.loads(saved.read("position.json"))
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is damaged ({error}): remove {self.folder} to start anew") from error
         before = position.pop("arguments")
