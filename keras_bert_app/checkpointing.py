@@ -42,7 +42,7 @@ class RunState:
         try:
             with zipfile.ZipFile(path) as saved:
                 position = json.loads(saved.read("position.json"))
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        except Exception as error:  # what a damaged archive raises depends on which byte is wrong
             raise ValueError(f"{path} is damaged ({error}): remove {self.folder} to start anew") from error
         before = position.pop("arguments")
         other = [k for k in {**before, **self.arguments} if before.get(k) != self.arguments.get(k)]

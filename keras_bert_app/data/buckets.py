@@ -79,7 +79,7 @@ def sorted_batches(lengths, batch_size):
 
 
 def dataset(rows, batches, *targets):
-    """A `tf.data.Dataset` of padded batches.
+    """A `tf.data.Dataset` of padded batches for training.
 
     Args:
         rows: from `encode`.
@@ -87,7 +87,7 @@ def dataset(rows, batches, *targets):
         targets: arrays `(rows, ...)`: labels, and after them sample weights.
 
     Returns:
-        a dataset of inputs, or of tuples `(inputs, *targets)`.
+        a dataset of tuples `(inputs, *targets)`.
     """
     import tensorflow as tf
 
@@ -117,7 +117,7 @@ def predict(model, rows, batch_size):
     """
     lengths = [len(row) for row in rows["input_word_ids"]]
     batches = sorted_batches(lengths, batch_size)
-    outputs = model.predict(dataset(rows, batches), verbose=0)
+    outputs = np.concatenate([model.predict_on_batch(pad(rows, indices)) for indices in batches])
     restored = np.empty_like(outputs)
     restored[np.concatenate(batches)] = outputs
     return restored
