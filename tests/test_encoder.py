@@ -159,6 +159,7 @@ from keras_bert_app.checkpoints.huggingface import read_encoder
 
 assert keras.config.backend() == os.environ["KERAS_BACKEND"]
 assert "tensorflow" not in sys.modules
+keras.utils.set_random_seed(3)
 for policy, tolerance in (("float32", 2e-6), ("mixed_bfloat16", 0.1)):
     encoder = read_encoder(sys.argv[1], policy)
     outputs, given = encoder(inputs()), inputs()
@@ -172,7 +173,7 @@ for policy, tolerance in (("float32", 2e-6), ("mixed_bfloat16", 0.1)):
     model = kba.text_classifier(encoder, 2)
     model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     losses = [float(model.train_on_batch(inputs(), np.array([0, 1, 1]))) for _ in range(30)]
-    assert losses[-1] < losses[0] / 2, losses
+    assert np.mean(losses[-10:]) < losses[0] / 2, losses  # one step may go up: there is dropout
 print("same")
 """
 
