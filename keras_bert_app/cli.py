@@ -186,12 +186,11 @@ def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what goes wrong is an exception too
     try:
         app()
-    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        if "KERAS_BERT_TRACEBACK" in os.environ:
-            raise
-        sys.exit(f"keras-bert: {' '.join(str(error).split())}")
-    except Exception as error:  # a mistake of this program
+    except Exception as error:
         if "KERAS_BERT_TRACEBACK" in os.environ:
             raise
         message = " ".join(str(error).split())
-        sys.exit(f"keras-bert: {type(error).__name__}: {message}. KERAS_BERT_TRACEBACK=1 shows where")
+        if not isinstance(error, ValueError | OSError | FloatingPointError | ModuleNotFoundError):
+            # A mistake of this program, not of its user.
+            message = f"{type(error).__name__}: {message}. KERAS_BERT_TRACEBACK=1 shows where"
+        sys.exit(f"keras-bert: {message}")

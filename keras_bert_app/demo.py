@@ -22,6 +22,7 @@ def demo(review, output, saved_models):
         dict: `accuracy` on the held-out reviews, `run` and `exported`, the folders, and
         `answer`, what the exported model says of `review`.
     """
+    import keras
     import tensorflow as tf
 
     check_text(review, "the review")
@@ -33,6 +34,7 @@ def demo(review, output, saved_models):
         "weights and shows the way, not the quality. For that: keras-bert finetune --help"
     )
     tokenizer = kba.BertTokenizer(resources.files("keras_bert_app") / "data" / "sample" / "vocab.txt")
+    keras.utils.set_random_seed(0)  # for the fresh encoder; `finetune` seeds the rest
     encoder = kba.bert_encoder(
         kba.BertConfig(
             vocab_size=tokenizer.vocabulary_size,

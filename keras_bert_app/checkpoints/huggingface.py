@@ -74,15 +74,15 @@ def fill(encoder, path):
     others = [name for variable, name in missing if not variable.startswith("pooler/")]
     if others:
         raise ValueError(f"{path} lacks tensors of the encoder: {', '.join(others)}")
-    for variable, value in values:
-        variable.assign(value.astype(np.float32))
-    if pooler:
-        warnings.warn(f"{path} has no pooler: {', '.join(pooler)} start with fresh weights", stacklevel=3)
     rest = sorted(name for name in tensors if name.startswith(ENCODER) and name not in CONSTANTS)
     if rest:
         raise ValueError(
             f"{path} has tensors of an encoder for which config.json has no place: {', '.join(rest)}"
         )
+    for variable, value in values:
+        variable.assign(value.astype(np.float32))
+    if pooler:
+        warnings.warn(f"{path} has no pooler: {', '.join(pooler)} start with fresh weights", stacklevel=3)
     unused = sorted(full_name for name, (full_name, _) in tensors.items() if name not in CONSTANTS)
     if unused:
         warnings.warn(f"{path}: not used by the encoder: {', '.join(unused)}", stacklevel=3)
