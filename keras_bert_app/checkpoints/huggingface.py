@@ -101,7 +101,7 @@ def read_tokenizer_options(folder):
         folder: holds `vocab.txt` and, mostly, `tokenizer_config.json`.
 
     Returns:
-        dict with `vocabulary`, the path of `vocab.txt`, and `lowercase`.
+        dict with `vocabulary`, the path of `vocab.txt`, `lowercase` and `strip_accents`.
     """
     folder = Path(folder)
     options = {}
@@ -114,11 +114,12 @@ def read_tokenizer_options(folder):
         if not isinstance(options, dict):
             raise ValueError(f"{path} holds no JSON object: it is not the config of a tokenizer")
     # Transformers lowercases unless it is told otherwise.
-    lowercase = options.get("do_lower_case", True)
-    strip_accents = options.get("strip_accents")
-    if strip_accents not in (None, lowercase) or options.get("tokenize_chinese_chars") is False:
+    if options.get("tokenize_chinese_chars") is False:
         raise ValueError(
-            f"{path}: strip_accents={strip_accents} with do_lower_case={lowercase}, or "
-            "tokenize_chinese_chars=False, is not Google's tokenization and is not supported"
+            f"{path}: tokenize_chinese_chars=False is not supported: Chinese characters are words"
         )
-    return {"vocabulary": folder / "vocab.txt", "lowercase": lowercase}
+    return {
+        "vocabulary": folder / "vocab.txt",
+        "lowercase": options.get("do_lower_case", True),
+        "strip_accents": options.get("strip_accents"),
+    }

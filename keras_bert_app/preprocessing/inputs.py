@@ -25,18 +25,22 @@ def to_string_tensor(text):
 
     Args:
         text: str or bytes (a batch of one), or a list, array or column of them, or a
-            string tensor `(batch,)`.
+            string tensor `(batch,)`; or a `tf.RaggedTensor` `(batch, words)` of strings.
 
     Returns:
-        string `(batch,)`.
+        string `(batch,)`, or the `tf.RaggedTensor`.
 
     Raises:
         TypeError: an item is no text; the message names its index.
-        ValueError: a tensor has another rank than 1.
+        ValueError: a tensor has another rank than 1, a `tf.RaggedTensor` than 2.
     """
-    if isinstance(text, tf.Tensor):
+    if isinstance(text, tf.Tensor | tf.RaggedTensor):
         if text.dtype != tf.string:
             raise TypeError(f"text is a tensor of {text.dtype.name}: give a tensor of strings")
+        if isinstance(text, tf.RaggedTensor):
+            if text.shape.rank != 2:
+                raise ValueError(f"text is ragged of shape {text.shape}: give texts as words, (batch, words)")
+            return text
         if text.shape.rank not in (1, None):
             raise ValueError(
                 f"text has shape {text.shape}: give a batch of texts, shape (batch,). "
@@ -44,15 +48,24 @@ def to_string_tensor(text):
             )
         # Without a check in the graph a text without batch axis crashes a model server.
         return tf.ensure_shape(text, [None])
+    if isinstance(text, tf.data.Dataset):
+        raise TypeError("text is a tf.data.Dataset: give dataset.batch(32).map(preprocessor)")
     if isinstance(text, str | bytes):
         text = [text]
-    if not hasattr(text, "__iter__") or isinstance(text, dict | set):
+    if not hasattr(text, "__iter__") or isinstance(text, dict | set) or getattr(text, "ndim", 1) != 1:
         raise TypeError(f"text is {text!r:.80} ({type(text).__name__}): give a string or a list of strings")
     items = []
     for index, item in enumerate(text):
         if isinstance(item, str):
-            item = item.encode("utf-8", "ignore")  # a lone surrogate is left out
+            item = _encode(item)
         if not isinstance(item, bytes):
-            raise TypeError(f"text {index} is {item!r} ({type(item).__name__}): give a string")
+            raise TypeError(f"text {index} is {item!r:.80} ({type(item).__name__}): give a string")
         items.append(item)
     return tf.constant(items, "string", shape=(len(items),))
+
+
+def _encode(text):
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half a character, which no UTF-8 has
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
