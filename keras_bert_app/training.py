@@ -187,9 +187,7 @@ def _load_model(model, sequence_length, precision):
         if sequence_length is None:
             sequence_length = min(SEQUENCE_LENGTH, preprocessor.sequence_length)
     if sequence_length is not None:
-        from keras_bert_app.preprocessing.packing import BertPreprocessor
-
-        preprocessor = BertPreprocessor(preprocessor.tokenizer, sequence_length, preprocessor.padding)
+        preprocessor = preprocessor.replace(sequence_length=sequence_length)
     check_sequence_length(preprocessor.sequence_length, encoder)
     return preprocessor, encoder
 
