@@ -23,6 +23,7 @@ _NAMES = {
     "load_sample": "data.datasets",
     "read_labelled": "data.readers",
     "text_classifier": "tasks.text_classification",
+    "train_vocabulary": "vocabulary",
 }
 
 __all__ = ["__version__", *_NAMES]

@@ -168,6 +168,40 @@ def export(
     print(run(folder, output))
 
 
+@app.command()
+def vocab(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="TXT with a text on each line, JSONL, CSV, TSV, also .gz; or patterns.", show_default=False
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Such as vocab.txt.", show_default=False)],
+    size: Annotated[int, typer.Option(help="Tokens of the vocabulary.")] = 30_000,
+    cased: Annotated[bool, typer.Option("--cased", help="Keep case and accents.")] = False,
+    reserved: Annotated[
+        list[str] | None, typer.Option(help="A token to be put after the special ones; may be repeated.")
+    ] = None,
+    min_frequency: Annotated[
+        int, typer.Option(help="How often pieces must stand together to be joined.")
+    ] = 2,
+    text_column: TextColumn = "text",
+):
+    """Learn a vocabulary of word pieces from text."""
+    from keras_bert_app.vocabulary import train_vocabulary
+
+    tokens = train_vocabulary(
+        files,
+        output=output,
+        size=size,
+        lowercase=not cased,
+        reserved_tokens=reserved or (),
+        min_frequency=min_frequency,
+        text_column=text_column,
+    )
+    print(f"{len(tokens)} tokens in {output}")
+
+
 def quiet_import():
     """Imports TensorFlow without the notes on its build, which no setting of it can turn off."""
     with tempfile.TemporaryFile() as notes:

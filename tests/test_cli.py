@@ -230,6 +230,24 @@ def test_every_option_of_finetune_arrives(keras_bert, files, monkeypatch):
     assert seen["tensorboard"] is True
 
 
+def test_vocab(keras_bert, tmp_path):
+    (tmp_path / "a.txt").write_text("Café film\nthe film\n", encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text('{"review": "Film, the film"}\n')
+    options = ("--size", 99, "--output", "vocab.txt", "--text-column", "review", "--min-frequency", 1)
+    code, out, err = keras_bert("vocab", "*.txt", "b.jsonl", *options, "--reserved", "[E1]")
+    assert (code, out) == (0, "33 tokens in vocab.txt\n"), err
+    tokens = (tmp_path / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    assert tokens[:6] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[E1]"]
+    assert {"cafe", "film", "the"} < set(tokens)
+    assert keras_bert("vocab", "*.txt", "b.jsonl", *options, "--cased")[0] == 0
+    assert {"Café", "Film"} < set((tmp_path / "vocab.txt").read_text(encoding="utf-8").splitlines())
+    code, _, err = keras_bert("vocab", "*.text", "--output", "v.txt")
+    one_line(code, err, "there is no file *.text")
+    code, _, err = keras_bert("vocab", "a.txt", "--output", "v.txt", "--size", 9)
+    one_line(code, err, "size=9")
+    assert not (tmp_path / "v.txt").exists()
+
+
 def test_a_mistake_of_the_program_is_one_line_too(keras_bert, monkeypatch):
     monkeypatch.setattr("keras_bert_app.task_model.load", lambda folder: 1 / 0)
     code, _, err = keras_bert("predict", "run", "x")
@@ -239,7 +257,7 @@ def test_a_mistake_of_the_program_is_one_line_too(keras_bert, monkeypatch):
 def test_help(keras_bert):
     code, out, _ = keras_bert("--help")
     assert code == 0
-    for command in ("demo", "finetune", "evaluate", "predict", "export"):
+    for command in ("demo", "finetune", "evaluate", "predict", "export", "vocab"):
         assert command in out
         assert keras_bert(command, "--help")[0] == 0
     code, _, _ = keras_bert("finetune", "text-classification")

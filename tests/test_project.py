@@ -22,7 +22,7 @@ MODULES = sorted(
 # A module imports from its own line and the lines above.
 ORDER = [
     ["config", "files", "progress", "layers", "preprocessing", "data"],
-    ["encoder", "optimization", "registry", "checkpoints"],
+    ["encoder", "optimization", "registry", "checkpoints", "serving_ops", "vocabulary"],
     ["tasks", "handles", "checkpointing"],
     ["task_model"],
     ["training_loop"],

@@ -47,14 +47,16 @@ def read_labelled(source, text_column="text", label_column="label"):
 
 
 def read_texts(source, text_column="text"):
-    """Texts from a file: a column of a table as in `read_labelled`, or each line of a `.txt`.
+    """Texts from a file, see `stream_texts`, as a list."""
+    return list(stream_texts(source, text_column))
+
+
+def stream_texts(source, text_column="text"):
+    """Yields the texts of a file: a column of a table as in `read_labelled`, or each line of a `.txt`.
 
     Args:
         source: path of a `.csv`, `.tsv`, `.jsonl` or `.txt` file, each also with `.gz`.
         text_column: name of the column or JSON key.
-
-    Returns:
-        list of str.
 
     Raises:
         FileNotFoundError, ValueError: as `read_labelled`.
@@ -62,8 +64,11 @@ def read_texts(source, text_column="text"):
     path = Path(source)
     if path.name.removesuffix(".gz").endswith(".txt"):
         with open_text(path) as file:
-            return [line.rstrip("\r\n") for line in file]
-    return [row[text_column] for row in read_rows(path, text_column)]
+            for line in file:
+                yield line.rstrip("\r\n")
+    else:
+        for row in read_rows(path, text_column):
+            yield row[text_column]
 
 
 def read_rows(path, *columns):

@@ -1,0 +1,128 @@
+"""A vocabulary of word pieces learned from text."""
+
+import glob
+import os
+from collections import Counter
+from pathlib import Path
+
+from keras_bert_app.data import readers
+from keras_bert_app.files import whole
+from keras_bert_app.preprocessing.vocabulary_file import SPECIAL_TOKENS, write_vocabulary
+
+
+def train_vocabulary(
+    files=(),
+    texts=(),
+    output=None,
+    size=30_000,
+    lowercase=True,
+    strip_accents=None,
+    reserved_tokens=(),
+    min_frequency=2,
+    limit_alphabet=1000,
+    text_column="text",
+):
+    """Learns word pieces from text, for `BertTokenizer` with the same casing.
+
+    The texts are gone through twice, one at a time: only the distinct words are kept in memory. The
+    same texts give the same vocabulary.
+
+    Args:
+        files: a path or a list of them, each a `.txt` (a text on each line), `.jsonl`, `.csv` or
+            `.tsv` file, also with `.gz`, or a pattern such as `"corpus/*.txt"`.
+        texts: list, or another iterable that can be gone through twice, of str.
+        output: the `vocab.txt` to be written, if any.
+        size: tokens of the vocabulary; fewer if the texts do not give so many.
+        lowercase: as of `BertTokenizer`.
+        strip_accents: as of `BertTokenizer`.
+        reserved_tokens: tokens that come after the special ones, such as `"[unused0]"`.
+        min_frequency: how often two pieces must stand together to be joined.
+        limit_alphabet: most different characters; rarer ones are unknown.
+        text_column: name of the column or JSON key of the text.
+
+    Returns:
+        list of tokens: `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]`, `[MASK]`, the reserved ones, all
+        characters, and the pieces, frequent ones first.
+
+    Raises:
+        FileNotFoundError: no file has such a name.
+        ValueError: a file cannot be used, there is no text in it, or `size` is less than the
+            special tokens and the alphabet.
+
+    Example:
+
+    >>> tokens = train_vocabulary(texts=["a film, a great film", "great films"], size=30)
+    >>> tokens[:5], "film" in tokens, "##s" in tokens
+    (['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'], True, True)
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    fixed = [*SPECIAL_TOKENS, *reserved_tokens]
+    twice = [token for token, number in Counter(fixed).items() if number > 1]
+    if twice:
+        raise ValueError(f"reserved_tokens holds {twice[0]!r}, which is in the vocabulary already")
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    paths = _paths(files)
+    if iter(texts) is texts:
+        raise ValueError("texts can be gone through only once: give a list, or files")
+
+    def stream():
+        for path in paths:
+            yield from readers.stream_texts(path, text_column)
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(f"text {index} is {text!r:.80} ({type(text).__name__}): give a string")
+            yield text
+
+    alphabet = _alphabet(stream(), tokenizer, limit_alphabet)
+    if not alphabet:
+        raise ValueError("there is no text to learn from: give files or texts with words in them")
+    # The trainer numbers what it does not know in a random order, and equal counts go by number.
+    inner = [f"##{c}" for c in alphabet if len(tokenizer.pre_tokenizer.pre_tokenize_str(f"a{c}")) == 1]
+    known = [*fixed, *alphabet, *inner]
+    if size < len(known):
+        raise ValueError(
+            f"size={size!r} is less than the special tokens and the {len(alphabet)} characters of the texts "
+            f"need, {len(known)}: give more, or a lower limit_alphabet"
+        )
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=min_frequency,
+        special_tokens=known,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(stream(), trainer)
+    vocabulary = tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.get)
+    if output is not None:
+        with whole(output) as temporary:
+            write_vocabulary(tokens, temporary)
+    return tokens
+
+
+def _alphabet(texts, tokenizer, limit):
+    """The most frequent characters that words are made of, sorted."""
+    raw = Counter()
+    for text in texts:
+        raw.update(text)
+    counts = Counter()
+    for character, number in raw.items():
+        for part in tokenizer.normalizer.normalize_str(character):
+            if not part.isspace():
+                counts[part] += number
+    return sorted(sorted(counts, key=lambda c: (-counts[c], c))[:limit])
+
+
+def _paths(files):
+    """The files that paths and patterns name, each pattern's in the order of their names."""
+    found = []
+    for pattern in [files] if isinstance(files, str | os.PathLike) else files:
+        names = [pattern] if os.path.exists(pattern) else sorted(glob.glob(str(pattern), recursive=True))
+        if not names:
+            raise FileNotFoundError(f"there is no file {pattern}: check the path or pattern")
+        found += map(Path, names)
+    return found

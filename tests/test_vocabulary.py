@@ -1,0 +1,79 @@
+import gzip
+import json
+
+import pytest
+
+import keras_bert_app as kba
+
+TEXTS = ["the film was great, the films were great!", "A great film: I loved it", "Café, café. 日本"] * 5
+
+
+def test_words_become_pieces_and_no_text_is_unknown():
+    tokens = kba.train_vocabulary(texts=TEXTS, size=120)
+    assert tokens[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert len(set(tokens)) == len(tokens) <= 120
+    assert {"film", "great", "cafe", ",", "日"} <= set(tokens)
+    assert "##," not in tokens  # punctuation is always a word
+    tokenizer = kba.BertTokenizer(tokens)
+    assert not (tokenizer(TEXTS).values.numpy() == 1).any()
+
+
+def test_casing_and_accents():
+    tokens = kba.train_vocabulary(texts=TEXTS, size=130, lowercase=False)
+    assert {"Café", "café", "A"} <= set(tokens)
+    tokens = kba.train_vocabulary(texts=TEXTS, size=130, strip_accents=False)
+    assert "café" in tokens
+    assert "Café" not in tokens
+
+
+def test_files_are_read_as_a_stream(tmp_path):
+    half = TEXTS[:8], TEXTS[8:]
+    with gzip.open(tmp_path / "a.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps({"review": text}) + "\n" for text in half[0])
+    (tmp_path / "b.txt").write_text("\n".join(half[1]), encoding="utf-8")
+    expected = kba.train_vocabulary(texts=TEXTS, size=100)
+    found = kba.train_vocabulary(
+        [tmp_path / "a.jsonl.gz", f"{tmp_path}/*.txt"],
+        text_column="review",
+        size=100,
+        output=tmp_path / "vocab.txt",
+    )
+    assert found == expected
+    assert kba.BertTokenizer(tmp_path / "vocab.txt").vocabulary == tuple(expected)
+    assert kba.train_vocabulary(tmp_path / "b.txt", texts=half[0], size=100) == expected
+
+
+def test_the_same_texts_give_the_same_vocabulary():
+    """Hugging Face's trainer numbers characters at random: ties must not follow it."""
+    words = [f"{a}{b}{c}" for a in "abcdefgh" for b in "ijklmnop" for c in "qrstuvwx"]  # all ties
+    runs = {tuple(kba.train_vocabulary(texts=[" ".join(words)], size=200, min_frequency=1)) for _ in range(8)}
+    assert len(runs) == 1
+    backwards = kba.train_vocabulary(texts=[" ".join(words[::-1])], size=200, min_frequency=1)
+    assert runs == {tuple(backwards)}
+
+
+def test_reserved_tokens_and_the_alphabet():
+    tokens = kba.train_vocabulary(
+        texts=TEXTS, size=60, reserved_tokens=["[unused0]", "[E1]"], limit_alphabet=9
+    )
+    assert tokens[5:7] == ["[unused0]", "[E1]"]
+    characters = [t for t in tokens if len(t) == 1]
+    assert len(characters) == 9
+    assert "日" not in tokens
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"files": "nothing-*.txt"}, FileNotFoundError, r"there is no file nothing-\*.txt"),
+        ({"texts": iter(["a"])}, ValueError, "only once: give a list"),
+        ({"texts": []}, ValueError, "there is no text to learn from"),
+        ({"texts": [" \t"]}, ValueError, "there is no text to learn from"),
+        ({"texts": ["abc", 3]}, ValueError, "text 1 is 3"),
+        ({"texts": ["abc"], "size": 10}, ValueError, "size=10 is less .* the 3 characters .* need, 11"),
+        ({"texts": ["abc"], "reserved_tokens": ["[CLS]"]}, ValueError, r"reserved_tokens holds '\[CLS\]'"),
+    ],
+)
+def test_bad_input(options, error, message):
+    with pytest.raises(error, match=message):
+        kba.train_vocabulary(**options)
