@@ -56,28 +56,24 @@ def assemble(tokenizer, segments, spans, width):
         dict of int32 `(rows, length)`: `input_word_ids`, `input_mask`, `input_type_ids` and,
         with offsets, `starts`, `ends` and `words`.
     """
-    rows = tf.size(spans[0][0][0])
-
-    def column(token):
-        return tf.RaggedTensor.from_tensor(tf.fill([rows, 1], SPECIAL.index(token)))  # (rows, 1)
-
-    # All pieces in one vector, the special tokens first; the rows are indices in it.
-    parts, shift = [column("[CLS]")], len(SPECIAL)
-    for segment, parts_of_segment in zip(segments, spans, strict=True):
-        for begin, end in parts_of_segment:
-            part = tf.ragged.range(begin + shift, end + shift)
-            parts.append(part.with_row_splits_dtype(tf.int64))
-        parts.append(column("[SEP]"))
+    # All pieces in one vector, the special tokens first. A row is parts of it, one after the other.
+    parts, shift = [(SPECIAL.index("[CLS]"), 1)], len(SPECIAL)  # where each begins, and its size
+    for segment, spans_of_segment in zip(segments, spans, strict=True):
+        parts += [(begin + shift, end - begin) for begin, end in spans_of_segment]
+        parts.append((SPECIAL.index("[SEP]"), 1))
         shift += tf.size(segment["ids"].values)
-    index = tf.concat(parts, axis=1)  # (rows, pieces)
-    lengths = length_of(index)
+    lengths = sum(size for _, size in parts)  # (rows,)
     shortest = 1 + len(segments)  # what an empty batch is padded to
-    index = index.to_tensor(
-        0, shape=tf.stack([-1, width(tf.reduce_max(tf.concat([lengths, [shortest]], 0)))])
-    )
-    first = 2 + tf.add_n([end - begin for begin, end in spans[0]])  # tokens of type 0
-    positions = tf.range(tf.shape(index)[1])[None, :]  # (1, length)
-    mask = positions < lengths[:, None]
+    length = width(tf.reduce_max(tf.concat([lengths, [shortest]], axis=0)))
+    positions = tf.range(length)[None, :]  # (1, length)
+    mask = positions < lengths[:, None]  # (rows, length)
+    index = before = 0
+    for begin, size in parts:
+        inside = positions - before
+        index = tf.where(inside >= 0, tf.reshape(begin, [-1, 1]) + inside, index)
+        before += tf.reshape(size, [-1, 1])
+    index = tf.where(mask, index, SPECIAL.index("[PAD]"))
+    first = 2 + sum(end - begin for begin, end in spans[0])  # tokens of type 0
 
     def gather(name, special):
         values = tf.concat([special, *(segment[name].values for segment in segments)], axis=0)
