@@ -185,6 +185,9 @@ def vocab(
     min_frequency: Annotated[
         int, typer.Option(help="How often pieces must stand together to be joined.")
     ] = 2,
+    limit_alphabet: Annotated[
+        int | None, typer.Option(help="Most different characters; by default enough for 99.95 % of the text.")
+    ] = None,
     text_column: TextColumn = "text",
 ):
     """Learn a vocabulary of word pieces from text."""
@@ -197,6 +200,7 @@ def vocab(
         lowercase=not cased,
         reserved_tokens=reserved or (),
         min_frequency=min_frequency,
+        limit_alphabet=limit_alphabet,
         text_column=text_column,
     )
     print(f"{len(tokens)} tokens in {output}")

@@ -1,13 +1,19 @@
 """A vocabulary of word pieces learned from text."""
 
 import glob
+import itertools
 import os
 from collections import Counter
 from pathlib import Path
 
 from keras_bert_app.data import readers
 from keras_bert_app.files import whole
-from keras_bert_app.preprocessing.vocabulary_file import SPECIAL_TOKENS, write_vocabulary
+from keras_bert_app.preprocessing.vocabulary_file import (
+    MAX_TOKEN_BYTES,
+    SPECIAL_TOKENS,
+    check_vocabulary,
+    write_vocabulary,
+)
 
 
 def train_vocabulary(
@@ -19,7 +25,7 @@ def train_vocabulary(
     strip_accents=None,
     reserved_tokens=(),
     min_frequency=2,
-    limit_alphabet=1000,
+    limit_alphabet=None,
     text_column="text",
 ):
     """Learns word pieces from text, for `BertTokenizer` with the same casing.
@@ -37,17 +43,23 @@ def train_vocabulary(
         strip_accents: as of `BertTokenizer`.
         reserved_tokens: tokens that come after the special ones, such as `"[unused0]"`.
         min_frequency: how often two pieces must stand together to be joined.
-        limit_alphabet: most different characters; rarer ones are unknown.
+        limit_alphabet: most different characters; rarer ones are unknown. Defaults to 1000, or to
+            as many as make up 99.95 % of the text if these are more, as in Chinese.
         text_column: name of the column or JSON key of the text.
 
     Returns:
         list of tokens: `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]`, `[MASK]`, the reserved ones, all
-        characters, and the pieces, frequent ones first.
+        characters, and the pieces, frequent ones first. Words of over 100 characters, which become
+        `[UNK]`, are not learned from, and pieces of over 256 bytes, which no tokenizer reads, left out.
 
     Raises:
         FileNotFoundError: no file has such a name.
-        ValueError: a file cannot be used, there is no text in it, or `size` is less than the
-            special tokens and the alphabet.
+        TypeError: a text is no string.
+        ValueError: a file or an option cannot be used, there is no text, or `size` is less than
+            the special tokens and the alphabet.
+
+    Reference: the trainer of [huggingface/tokenizers](https://github.com/huggingface/tokenizers);
+    99.95 % is the `character_coverage` of [google/sentencepiece](https://github.com/google/sentencepiece).
 
     Example:
 
@@ -55,15 +67,24 @@ def train_vocabulary(
     >>> tokens[:5], "film" in tokens, "##s" in tokens
     (['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'], True, True)
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-    fixed = [*SPECIAL_TOKENS, *reserved_tokens]
-    twice = [token for token, number in Counter(fixed).items() if number > 1]
-    if twice:
-        raise ValueError(f"reserved_tokens holds {twice[0]!r}, which is in the vocabulary already")
+    for name, value, least in (
+        ("size", size, 1),
+        ("min_frequency", min_frequency, 0),
+        ("limit_alphabet", limit_alphabet, 1),
+    ):
+        if value is not None and (type(value) is not int or value < least):
+            raise ValueError(f"{name}={value!r}: give a whole number of at least {least}")
+    for name, value in (("texts", texts), ("reserved_tokens", reserved_tokens)):
+        if isinstance(value, str):
+            raise ValueError(f"{name}={value!r:.80}: give a list of strings")
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    # A long word is [UNK] to a tokenizer, and takes the trainer a time that grows with its square.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Split(Regex(".{101,}"), "removed")]
+    )
     paths = _paths(files)
     if iter(texts) is texts:
         raise ValueError("texts can be gone through only once: give a list, or files")
@@ -73,15 +94,19 @@ def train_vocabulary(
             yield from readers.stream_texts(path, text_column)
         for index, text in enumerate(texts):
             if not isinstance(text, str):
-                raise ValueError(f"text {index} is {text!r:.80} ({type(text).__name__}): give a string")
+                raise TypeError(f"text {index} is {text!r:.80} ({type(text).__name__}): give a string")
             yield text
 
-    alphabet = _alphabet(stream(), tokenizer, limit_alphabet)
+    def whole_characters():  # JSON can hold half a one, which the trainer does not take
+        return (text.encode("utf-8", "ignore").decode("utf-8") for text in stream())
+
+    alphabet = _alphabet(whole_characters(), tokenizer, limit_alphabet)
     if not alphabet:
         raise ValueError("there is no text to learn from: give files or texts with words in them")
     # The trainer numbers what it does not know in a random order, and equal counts go by number.
     inner = [f"##{c}" for c in alphabet if len(tokenizer.pre_tokenizer.pre_tokenize_str(f"a{c}")) == 1]
-    known = [*fixed, *alphabet, *inner]
+    known = [*SPECIAL_TOKENS, *reserved_tokens, *alphabet, *inner]
+    check_vocabulary(known, "the vocabulary, of special tokens, reserved_tokens and characters,")
     if size < len(known):
         raise ValueError(
             f"size={size!r} is less than the special tokens and the {len(alphabet)} characters of the texts "
@@ -95,9 +120,10 @@ def train_vocabulary(
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(stream(), trainer)
+    tokenizer.train_from_iterator(whole_characters(), trainer)
     vocabulary = tokenizer.get_vocab()
     tokens = sorted(vocabulary, key=vocabulary.get)
+    tokens = [token for token in tokens if len(token.encode()) <= MAX_TOKEN_BYTES]
     if output is not None:
         with whole(output) as temporary:
             write_vocabulary(tokens, temporary)
@@ -114,7 +140,11 @@ def _alphabet(texts, tokenizer, limit):
         for part in tokenizer.normalizer.normalize_str(character):
             if not part.isspace():
                 counts[part] += number
-    return sorted(sorted(counts, key=lambda c: (-counts[c], c))[:limit])
+    frequent = sorted(counts, key=lambda c: (-counts[c], c))
+    if limit is None:
+        covered = itertools.accumulate(counts[c] for c in frequent)
+        limit = max(1000, 1 + sum(number < 0.9995 * counts.total() for number in covered))
+    return sorted(frequent[:limit])
 
 
 def _paths(files):

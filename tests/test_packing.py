@@ -157,6 +157,9 @@ def test_every_option_survives_a_file(tmp_path):
         (tf.ragged.constant([[1]]), TypeError, "tensor of int32"),
         ((["a", "b"], ["a", None]), TypeError, "text 1 is None"),
         (("a", "b", "c", "d"), ValueError, "too short for 4 texts in one input: give at least 9"),
+        ((["a", "b"], ["a"]), ValueError, "give as many of each, not 2, 1"),
+        (([], ["a"]), ValueError, "give as many of each, not 0, 1"),
+        ((), ValueError, "text is an empty tuple"),
     ],
 )
 def test_bad_input(preprocessor, given, error, message):
@@ -167,6 +170,30 @@ def test_bad_input(preprocessor, given, error, message):
 def test_functional_input_with_an_axis_too_many(preprocessor):
     with pytest.raises(ValueError, match=r"give keras.Input\(shape=\(\), dtype='string'\)"):
         preprocessor(keras.Input((1,), dtype="string"))
+
+
+def test_functional_inputs_of_another_type(preprocessor):
+    text = keras.Input((), dtype="string")
+    for given in (keras.Input((), dtype="int32"), (text, keras.Input((1,), dtype="string"))):
+        with pytest.raises(ValueError, match=r"give keras.Input\(shape=\(\), dtype='string'\)"):
+            preprocessor(given)
+    for method in (preprocessor.windows, preprocessor.report):
+        with pytest.raises(TypeError, match="text is a keras.Input: give texts"):
+            method(text)
+
+
+@pytest.mark.parametrize("strategy", ["longest_first", "waterfall", "only_first", "only_second", "head_tail"])
+def test_pairs_of_different_numbers_of_texts_in_a_graph(tokenizer, strategy):
+    preprocessor = kba.BertPreprocessor(tokenizer, truncation=strategy)
+    pair = tf.function(
+        lambda a, b: preprocessor((a, b)), input_signature=[tf.TensorSpec([None], "string")] * 2
+    )
+    assert pair(["a"], ["b"])["input_mask"].shape == (1, 5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="different numbers of texts"):
+        pair(["a", "b"], ["a"])
+    for method in (preprocessor.windows, preprocessor.report):
+        with pytest.raises(ValueError, match="give as many of each, not 2, 1"):
+            method((["a", "b"], ["a"]))
 
 
 def test_unbatched_tf_data_says_what_to_do(preprocessor):
@@ -189,7 +216,16 @@ def test_too_short_for_a_pair(tokenizer):
         kba.BertPreprocessor(tokenizer, 9)(("a", "b"), sequence_length=tf.constant(4))
 
 
+def test_length_of_a_call_that_cannot_be(preprocessor):
+    for length in (8.0, True, "8", tf.constant(8.7), tf.constant([8])):
+        with pytest.raises(TypeError, match="give a whole number, or a scalar tensor of one"):
+            preprocessor("a", sequence_length=length)
+
+
 def test_impossible_options(tokenizer):
+    for given in (None, keras.layers.Dense(2)):
+        with pytest.raises(TypeError, match="give a BertTokenizer, or the path of a vocab.txt"):
+            kba.BertPreprocessor(given)
     with pytest.raises(ValueError, match="padding='left'"):
         kba.BertPreprocessor(tokenizer, padding="left")
     with pytest.raises(ValueError, match="truncation='random': one of longest_first, waterfall"):
@@ -242,6 +278,8 @@ def in_turn(order):
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_truncation(tokenizer, strategy, cut, number):
     if strategy == "only_second" and number == 1:
+        with pytest.raises(ValueError, match="needs a pair of texts"):
+            kba.BertPreprocessor(tokenizer, truncation=strategy)("the film")
         return
     random = np.random.default_rng(number)
     lengths = random.integers(0, 12, (200, number))
@@ -271,7 +309,8 @@ def test_head_and_tail_of_512():
     from keras_bert_app.preprocessing.truncation import head_tail
 
     ((head, tail),) = head_tail([tf.constant([511, 510, 3])], 510)
-    assert (head.numpy().tolist(), tail.numpy().tolist()) == ([128, 510, 3], [382, 0, 0])
+    assert (head[0], head[1].numpy().tolist()) == (0, [128, 510, 3])
+    assert [limit.numpy().tolist() for limit in tail] == [[511 - 382, 510, 3], [511, 510, 3]]
 
 
 def test_type_ids_of_many_texts(preprocessor):
@@ -289,6 +328,7 @@ def test_padding_to_a_multiple(tokenizer, multiple, expected):
 def test_length_of_a_call(tokenizer, preprocessor):
     text = "the " * 40
     assert preprocessor(text, sequence_length=5)["input_mask"].shape == (1, 5)
+    assert preprocessor(text, sequence_length=np.int64(5))["input_mask"].shape == (1, 5)
     assert preprocessor(text, sequence_length=tf.constant(13, tf.int64))["input_mask"].shape == (1, 13)
     assert kba.BertPreprocessor(tokenizer, 8, "max_length")("a", sequence_length=20)["input_mask"].shape == (
         1,
@@ -303,6 +343,8 @@ def test_replace(tokenizer):
         9, "max_length", "waterfall", 3,
     )  # fmt: skip
     assert second.tokenizer is tokenizer
+    other = kba.BertTokenizer([*VOCABULARY, "more"])
+    assert first.replace(tokenizer=other).tokenizer is other
 
 
 def test_offsets(preprocessor):
@@ -372,6 +414,13 @@ def test_windows_in_a_graph(tokenizer):
         np.testing.assert_array_equal(batch[name], tensor)
     assert batch["rows"].numpy().tolist() == [0, 0, 0, 1, 2]
     assert preprocessor.windows([])["input_mask"].shape == (0, 6)
+    assert preprocessor.windows(([], [], []), sequence_length=9)["input_mask"].shape == (0, 9)
+    found = preprocessor.windows((["the film"], ["great"], ["a b c d"]), 2, sequence_length=9)
+    assert tokens_of(found) == [
+        "[CLS] the [SEP] great [SEP] a b c [SEP]", "[CLS] the [SEP] great [SEP] c d [SEP]",
+    ]  # fmt: skip
+    preprocessor = kba.BertPreprocessor(tokenizer, 6, truncation="only_second")
+    assert tokens_of(preprocessor.windows("a b c d e", 4)) == ["[CLS] a b c d [SEP]", "[CLS] e [SEP]"]
 
 
 def test_report(tokenizer):
@@ -390,6 +439,10 @@ def test_report(tokenizer):
         37 / 40
     )
     assert preprocessor.report([])["texts"] == 0
+    with pytest.raises(ValueError, match="needs a pair of texts"):
+        preprocessor.replace(truncation="only_second").report(texts)
+    with pytest.raises(ValueError, match="too short for 2 texts"):
+        preprocessor.replace(sequence_length=4).report((texts, texts))
     words = preprocessor.report(tf.ragged.constant([["the", "xyz"], []]))
     assert (words["longest"], words["unknown_words"]) == (4, [("xyz", 1)])
 

@@ -54,7 +54,7 @@ def peer(path, lowercase, special=False, **options):
     return found
 
 
-def differences(tokenizer, oracle, texts, places=True):
+def differences(tokenizer, oracle, texts):
     """The texts whose ids, offsets or words are not those of Hugging Face's tokenizer."""
     different = []
     for start in range(0, len(texts), 4096):
@@ -62,10 +62,8 @@ def differences(tokenizer, oracle, texts, places=True):
         found = {name: ragged.to_list() for name, ragged in tokenizer(chunk, return_offsets=True).items()}
         for row, encoded in enumerate(oracle.encode_batch(chunk, add_special_tokens=False)):
             spans = list(zip(found["starts"][row], found["ends"][row], strict=True))
-            same = found["ids"][row] == encoded.ids
-            if places:
-                same = same and spans == encoded.offsets and found["words"][row] == encoded.word_ids
-            if not same:
+            places = (encoded.ids, encoded.offsets, encoded.word_ids)
+            if (found["ids"][row], spans, found["words"][row]) != places:
                 different.append(chunk[row])
     return different
 
@@ -114,7 +112,7 @@ def test_special_tokens_in_a_text(tmp_path):
         "\x01a\x05 [PAD]\x00[CLS]",
         "\ufade豈",
     ]
-    assert differences(tokenizer, oracle, texts, places=False) == []
+    assert differences(tokenizer, oracle, texts) == []
     found = tokenizer("é [UNK] ᚠ x[MASK]!", return_offsets=True)
     spans = zip(found["starts"].to_list()[0], found["ends"].to_list()[0], strict=True)
     assert list(spans) == [(0, 1), (2, 7), (8, 9), (10, 11), (11, 17), (17, 18)]
@@ -163,6 +161,36 @@ def test_words_that_are_split_already(tokenizer):
     words = tf.ragged.constant([["the", "films!"], [], ["dull"]])
     assert tokenizer(words).to_list() == [[tokenizer(w).to_list()[0] for w in row] for row in words.to_list()]
     assert tokenizer(words, return_offsets=True)["ends"].to_list()[0] == [[3], [4, 5, 6]]
+    assert tokenizer(words.with_row_splits_dtype(tf.int32)).to_list() == tokenizer(words).to_list()
+    with pytest.raises(TypeError, match="tensor of int32"):
+        tokenizer(tf.ragged.constant([[1]]))
+
+
+def test_a_token_with_a_space_is_never_found(tmp_path):
+    """The kernel would find it across words."""
+    tokens = [*SMALL, "the film", "films a"]
+    oracle = peer(write(tmp_path / "v.txt", tokens), True)
+    tokenizer = kba.BertTokenizer(tokens)
+    assert differences(tokenizer, oracle, ["the film", "the films a", "the filmy films  a"]) == []
+    assert tokenizer.id_to_token(len(SMALL)) == "the film"
+
+
+def test_tokens_and_ids(tokenizer):
+    assert tokenizer.token_to_id("film") == VOCABULARY.index("film")
+    assert tokenizer.id_to_token(2) == "[CLS]"
+    assert tokenizer.vocabulary_size == len(VOCABULARY)
+    with pytest.raises(KeyError, match="'movie' is not in the vocabulary"):
+        tokenizer.token_to_id("movie")
+    for index in (-1, len(VOCABULARY)):
+        with pytest.raises(IndexError, match=f"no token {index}: ids go from 0 to {len(VOCABULARY) - 1}"):
+            tokenizer.id_to_token(index)
+
+
+def test_symbolic_inputs_that_cannot_be():
+    tokenizer = kba.BertTokenizer(VOCABULARY)
+    for given in (keras.Input((1,), dtype="string"), keras.Input((), dtype="int32")):
+        with pytest.raises(ValueError, match=r"give keras.Input\(shape=\(\), dtype='string'\)"):
+            tokenizer(given)
 
 
 def test_detokenize(tmp_path):
@@ -173,6 +201,9 @@ def test_detokenize(tmp_path):
     packed = kba.BertPreprocessor(tokenizer, 20)([text])["input_word_ids"]
     assert tokenizer.detokenize(packed).numpy().tolist() == [text.encode()]
     assert tokenizer.detokenize(packed.numpy().tolist()).numpy().tolist() == [text.encode()]
+    for ids in ([5, 6], [["a"]]):
+        with pytest.raises(ValueError, match="give a list of lists of ids"):
+            tokenizer.detokenize(ids)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +277,12 @@ def test_bad_vocabularies(tmp_path):
         kba.BertTokenizer(path)
     with pytest.raises(ValueError, match="has no vocabulary"):
         kba.BertTokenizer()(["a"])
+    with pytest.raises(ValueError, match="has no vocabulary"):
+        kba.BertTokenizer.from_config(kba.BertTokenizer(VOCABULARY).get_config()).save_assets(tmp_path)
+    for token, message in [(" ", "line 55 is blank"), ("x\ny", r"line 55 is 'x\\ny': a token must be on one"),
+                           (3, r"line 55 is 3 \(int\)"), ("é" * 129, "line 55 has 258 bytes")]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            kba.BertTokenizer([*VOCABULARY, token])
 
 
 @pytest.mark.parametrize(

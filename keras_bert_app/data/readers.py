@@ -67,8 +67,14 @@ def stream_texts(source, text_column="text"):
             for line in file:
                 yield line.rstrip("\r\n")
     else:
-        for row in read_rows(path, text_column):
-            yield row[text_column]
+        for number, row in enumerate(read_rows(path, text_column), start=1):
+            text = row[text_column]
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"{path}, row {number}: the text is {text!r:.80} ({type(text).__name__}): "
+                    "put quotation marks around it"
+                )
+            yield text
 
 
 def read_rows(path, *columns):

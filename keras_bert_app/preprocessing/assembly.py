@@ -37,9 +37,9 @@ def length_of(pieces):
     return tf.cast(pieces.row_lengths(), tf.int32)
 
 
-def limits_of(pieces):
-    """From which to which of all pieces each row goes, two int32 `(batch,)`."""
-    return tf.cast(pieces.row_starts(), tf.int32), tf.cast(pieces.row_limits(), tf.int32)
+def start_of(pieces):
+    """Where the pieces of each row begin among all, int32 `(batch,)`."""
+    return tf.cast(pieces.row_starts(), tf.int32)
 
 
 def assemble(tokenizer, segments, spans, width):

@@ -20,6 +20,38 @@ def segments_of(text):
     return text if isinstance(text, tuple) else (text,)
 
 
+def check_symbolic(text):
+    """Raises ValueError unless `text` can be an input of a functional model, `(batch,)` of strings."""
+    if not isinstance(text, keras.KerasTensor) or text.dtype != "string" or len(text.shape) != 1:
+        shown = text if not isinstance(text, keras.KerasTensor) else f"of {text.dtype}, shape {text.shape}"
+        raise ValueError(f"text is {shown!s:.80}: give keras.Input(shape=(), dtype='string')")
+
+
+def to_segments(text):
+    """The segments in `text` as string tensors, see `segments_of` and `to_string_tensor`.
+
+    Raises:
+        ValueError: there is none, or they have different numbers of texts.
+    """
+    segments = tuple(to_string_tensor(segment) for segment in segments_of(text))
+    if not segments:
+        raise ValueError("text is an empty tuple: give a text, or a tuple with one item for each text")
+    message = "the items of a tuple hold different numbers of texts: give as many of each"
+    known = [segment.shape[0] for segment in segments]
+    if len(set(known) - {None}) > 1:
+        raise ValueError(f"{message}, not {', '.join(map(str, known))}")
+    if None not in known:
+        return segments
+    first, *others = map(_num_texts, segments)
+    checks = [tf.debugging.assert_equal(other, first, message) for other in others]
+    with tf.control_dependencies(checks):  # before anything else stumbles over them
+        return tuple(map(tf.identity, segments))
+
+
+def _num_texts(segment):
+    return segment.nrows(tf.int32) if isinstance(segment, tf.RaggedTensor) else tf.size(segment)
+
+
 def to_string_tensor(text):
     """A string tensor `(batch,)` of one segment.
 
@@ -40,7 +72,7 @@ def to_string_tensor(text):
         if isinstance(text, tf.RaggedTensor):
             if text.shape.rank != 2:
                 raise ValueError(f"text is ragged of shape {text.shape}: give texts as words, (batch, words)")
-            return text
+            return text.with_row_splits_dtype(tf.int64)
         if text.shape.rank not in (1, None):
             raise ValueError(
                 f"text has shape {text.shape}: give a batch of texts, shape (batch,). "
@@ -48,6 +80,8 @@ def to_string_tensor(text):
             )
         # Without a check in the graph a text without batch axis crashes a model server.
         return tf.ensure_shape(text, [None])
+    if isinstance(text, keras.KerasTensor):
+        raise TypeError("text is a keras.Input: give texts, or call the layer itself")
     if isinstance(text, tf.data.Dataset):
         raise TypeError("text is a tf.data.Dataset: give dataset.batch(32).map(preprocessor)")
     if isinstance(text, str | bytes):

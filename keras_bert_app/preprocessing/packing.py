@@ -1,5 +1,7 @@
 """`BertPreprocessor`: text to the three inputs of BERT."""
 
+import numbers
+
 import keras
 import tensorflow as tf
 
@@ -35,7 +37,8 @@ class BertPreprocessor(keras.layers.Layer):
     Call arguments:
         text: str, list, array or string tensor `(batch,)`; for pairs and more a tuple of them. A
             `tf.RaggedTensor` `(batch, words)` is texts that are split into words.
-        sequence_length: int or int32 scalar tensor, in the place of the layer's own.
+        sequence_length: int or integer scalar tensor, in the place of the layer's own. As a tensor it
+            can be an input of an exported graph.
         return_offsets: True to get also where each word piece is.
 
     Returns:
@@ -47,7 +50,7 @@ class BertPreprocessor(keras.layers.Layer):
 
     Raises:
         ValueError: an option or the shape of `text` is not possible.
-        TypeError: an item of `text` is no string.
+        TypeError: an item of `text` is no string, or `sequence_length` no whole number.
 
     Example:
 
@@ -83,8 +86,12 @@ class BertPreprocessor(keras.layers.Layer):
             raise ValueError(f"truncation={truncation!r}: one of {', '.join(STRATEGIES)}")
         if type(pad_to_multiple_of) is not int or pad_to_multiple_of < 1:
             raise ValueError(f"pad_to_multiple_of={pad_to_multiple_of!r}: give a whole number of at least 1")
-        is_layer = isinstance(tokenizer, keras.layers.Layer)
-        self.tokenizer = tokenizer if is_layer else BertTokenizer(tokenizer)
+        if tokenizer is None or (
+            isinstance(tokenizer, keras.layers.Layer) and not isinstance(tokenizer, BertTokenizer)
+        ):
+            raise TypeError(f"tokenizer={tokenizer!r}: give a BertTokenizer, or the path of a vocab.txt")
+        is_tokenizer = isinstance(tokenizer, BertTokenizer)
+        self.tokenizer = tokenizer if is_tokenizer else BertTokenizer(tokenizer)
         self.sequence_length = sequence_length
         self.padding = padding
         self.truncation = truncation
@@ -93,7 +100,7 @@ class BertPreprocessor(keras.layers.Layer):
 
     def replace(self, **options):
         """A preprocessor with the same tokenizer and options, but for `options`."""
-        return BertPreprocessor(self.tokenizer, **{**self._options(), **options})
+        return BertPreprocessor(**{"tokenizer": self.tokenizer, **self._options(), **options})
 
     def _options(self):
         names = ("sequence_length", "padding", "truncation", "pad_to_multiple_of")
@@ -101,41 +108,44 @@ class BertPreprocessor(keras.layers.Layer):
 
     def __call__(self, text, training=None, sequence_length=None, return_offsets=False):
         # `training` is what Keras gives to every layer.
-        segments = inputs.segments_of(text)
-        self._check_length(sequence_length, len(segments))
-        if inputs.is_symbolic(segments):
+        if inputs.is_symbolic(inputs.segments_of(text)):
             return super().__call__(text, sequence_length=sequence_length, return_offsets=return_offsets)
         # Straight to TensorFlow, whatever backend Keras has.
-        segments = tuple(inputs.to_string_tensor(segment) for segment in segments)
-        return self.call(segments, sequence_length, return_offsets)
+        return self.call(inputs.to_segments(text), sequence_length, return_offsets)
 
-    def _check_length(self, sequence_length, num_segments):
-        """The length to pack to, after a check that the special tokens and a piece of each text fit."""
-        if self.truncation == "only_second" and num_segments < 2:
-            raise ValueError("truncation='only_second' needs a pair of texts: give a tuple of two")
+    def _length(self, sequence_length, num_segments):
+        """The length to pack to, if the special tokens and a piece of each text fit."""
         length = self.sequence_length if sequence_length is None else sequence_length
         least = 1 + 2 * num_segments
         plural = "s" if num_segments > 1 else ""
         message = f"too short for {num_segments} text{plural} in one input: give at least {least}"
-        if isinstance(length, tf.Tensor):
-            length = tf.cast(length, tf.int32)
-            tf.debugging.assert_greater_equal(length, least, f"sequence_length is {message}")
-        elif type(length) is not int or length < least:
-            raise ValueError(f"sequence_length={length!r} is {message}")
-        return length
+        if isinstance(length, tf.Tensor) and length.dtype.is_integer and length.shape.rank in (0, None):
+            length = tf.ensure_shape(tf.cast(length, tf.int32), [])
+            check = tf.debugging.assert_greater_equal(length, least, f"sequence_length is {message}")
+            with tf.control_dependencies([check]):
+                return tf.identity(length)
+        if not isinstance(length, numbers.Integral) or isinstance(length, bool):
+            raise TypeError(f"sequence_length={length!r}: give a whole number, or a scalar tensor of one")
+        if length < least:
+            raise ValueError(f"sequence_length={length} is {message}")
+        return int(length)
+
+    def _check_truncation(self, num_segments):
+        if self.truncation == "only_second" and num_segments < 2:
+            raise ValueError("truncation='only_second' needs a pair of texts: give a tuple of two")
 
     def call(self, text, sequence_length=None, return_offsets=False):
-        segments = [
-            assembly.tokenize(self.tokenizer, segment, return_offsets) for segment in inputs.segments_of(text)
-        ]
-        length = self._check_length(sequence_length, len(segments))
+        segments = inputs.segments_of(text)
+        self._check_truncation(len(segments))
+        length = self._length(sequence_length, len(segments))
+        segments = [assembly.tokenize(self.tokenizer, segment, return_offsets) for segment in segments]
         lengths = [assembly.length_of(segment["ids"]) for segment in segments]
-        spans = []
-        for segment, (head, tail) in zip(
-            segments, STRATEGIES[self.truncation](lengths, length - 1 - len(segments)), strict=True
-        ):
-            begin, end = assembly.limits_of(segment["ids"])
-            spans.append([(begin, begin + head), (end - tail, end)])
+        kept = STRATEGIES[self.truncation](lengths, length - 1 - len(segments))
+        starts = [assembly.start_of(segment["ids"]) for segment in segments]
+        spans = [
+            [(start + begin, start + end) for begin, end in spans_of_segment]
+            for start, spans_of_segment in zip(starts, kept, strict=True)
+        ]
         return assembly.assemble(self.tokenizer, segments, spans, self.width(length))
 
     def width(self, length):
@@ -163,22 +173,23 @@ class BertPreprocessor(keras.layers.Layer):
         """
         if type(stride) is not int or stride < 1:
             raise ValueError(f"stride={stride!r}: give a whole number of at least 1")
-        texts = [inputs.to_string_tensor(segment) for segment in inputs.segments_of(text)]
+        texts = inputs.to_segments(text)
+        length = self._length(sequence_length, len(texts))
         segments = [assembly.tokenize(self.tokenizer, text, return_offsets=True) for text in texts]
-        length = self._check_length(sequence_length, len(segments))
         *lengths, moving = [assembly.length_of(segment["ids"]) for segment in segments]
-        room = tf.fill(tf.shape(moving), length - 1 - len(segments))  # (batch,)
-        kept = [number for number, _ in longest_first(lengths, room[:1] // 2)] if lengths else []
-        room = tf.add_n([room, *(-number for number in kept)])
+        *starts, begin = [assembly.start_of(segment["ids"]) for segment in segments]
+        room = length - 1 - len(segments)
+        kept = [number for [(_, number)] in longest_first(lengths, room // 2)] if lengths else []
+        room = tf.fill(tf.shape(moving), room) - sum(kept)  # (batch,)
         step = tf.minimum(stride, room)
         number = 1 + -(-tf.maximum(moving - room, 0) // step)  # windows of each text
         rows = tf.repeat(tf.range(tf.size(number)), number)
-        spans = []
-        for segment, size in zip(segments, kept, strict=False):
-            begin = tf.gather(assembly.limits_of(segment["ids"])[0], rows)
-            spans.append([(begin, begin + tf.gather(size, rows))])
-        begin, end = (tf.gather(limit, rows) for limit in assembly.limits_of(segments[-1]["ids"]))
-        begin += tf.ragged.range(number).values * tf.gather(step, rows)
+        spans = [
+            [(tf.gather(start, rows), tf.gather(start + size, rows))]
+            for start, size in zip(starts, kept, strict=True)
+        ]
+        end = tf.gather(begin + moving, rows)
+        begin = tf.gather(begin, rows) + tf.ragged.range(number).values * tf.gather(step, rows)
         spans.append([(begin, tf.minimum(begin + tf.gather(room, rows), end))])
         packed = assembly.assemble(self.tokenizer, segments, spans, self.width(length))
         return {**packed, "rows": rows}
@@ -197,17 +208,20 @@ class BertPreprocessor(keras.layers.Layer):
             how many pieces are `[UNK]`; and `unknown_words`, the 20 most frequent words that are,
             as a list of `(word, number)`.
         """
-        return text_report.report(self, text, batch_size)
+        segments = inputs.to_segments(text)
+        self._check_truncation(len(segments))
+        self._length(None, len(segments))
+        return text_report.report(self, segments, batch_size)
 
     def compute_output_spec(self, text, sequence_length=None, return_offsets=False):
-        shape = inputs.segments_of(text)[0].shape
-        if len(shape) != 1:
-            raise ValueError(f"text has shape {shape}: give keras.Input(shape=(), dtype='string')")
-        (batch,) = shape
-        length = sequence_length or self.sequence_length
+        segments = inputs.segments_of(text)
+        for segment in segments:
+            inputs.check_symbolic(segment)
+        self._check_truncation(len(segments))
+        length = self._length(sequence_length, len(segments))
         length = length if self.padding == "max_length" and isinstance(length, int) else None
         names = [*NAMES, *assembly.PLACES] if return_offsets else NAMES
-        return {name: keras.KerasTensor((batch, length), "int32") for name in names}
+        return {name: keras.KerasTensor((segments[0].shape[0], length), "int32") for name in names}
 
     def get_config(self):
         return {

@@ -5,18 +5,15 @@ from collections import Counter
 import numpy as np
 import tensorflow as tf
 
-from keras_bert_app.preprocessing import inputs
-
 CHUNK = 1024  # texts tokenized in one call
 MOST = 20  # unknown words named
 
 
-def report(preprocessor, text, batch_size):
-    """See `BertPreprocessor.report`."""
+def report(preprocessor, texts, batch_size):
+    """See `BertPreprocessor.report`; `texts` are its segments, from `inputs.to_segments`."""
     if type(batch_size) is not int or batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r}: give a whole number of at least 1")
     tokenizer = preprocessor.tokenizer
-    texts = [inputs.to_string_tensor(segment) for segment in inputs.segments_of(text)]
     lengths, unknown = [], Counter()
     for start in range(0, texts[0].shape[0], CHUNK):
         total = np.full(texts[0][start : start + CHUNK].shape[0], 1 + len(texts))
@@ -49,7 +46,11 @@ def report(preprocessor, text, batch_size):
 
 def _unknown_words(tokenizer, texts, found):
     """The words of `texts` that are `[UNK]`, as they are written."""
-    ids, starts, ends = (found[name] for name in ("ids", "starts", "ends"))
-    for piece in np.flatnonzero(ids.values == tokenizer.token_to_id("[UNK]")):
-        row = np.searchsorted(ids.row_splits, piece, side="right") - 1
-        yield texts[row].decode("utf-8", "replace")[starts.values[piece] : ends.values[piece]]
+    starts, ends = found["starts"].values.numpy(), found["ends"].values.numpy()
+    pieces = np.flatnonzero(found["ids"].values == tokenizer.token_to_id("[UNK]"))
+    rows = np.searchsorted(found["ids"].row_splits, pieces, side="right") - 1
+    before = None
+    for piece, row in zip(pieces, rows, strict=True):
+        if row != before:
+            text, before = texts[row].decode("utf-8", "replace"), row
+        yield text[starts[piece] : ends[piece]]

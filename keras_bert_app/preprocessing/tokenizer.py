@@ -40,8 +40,8 @@ class BertTokenizer(keras.layers.Layer):
         strip_accents: whether accents are removed. Defaults to `lowercase`.
         max_input_chars_per_word: a longer word becomes `[UNK]`; at most 999.
         special_tokens: tokens of the vocabulary that stand for themselves when they are written
-            in a text, such as `("[MASK]",)`; at most 28. By default a "[MASK]" in a text is a
-            word in brackets.
+            in a text, such as `("[MASK]",)`; at most 28; of two that overlap the longer. By
+            default a "[MASK]" in a text is a word in brackets.
 
     Call arguments:
         text: str, list, array or string tensor `(batch,)`; or a `tf.RaggedTensor`, of texts that
@@ -95,7 +95,7 @@ class BertTokenizer(keras.layers.Layer):
         self.strip_accents = strip_accents
         self.max_input_chars_per_word = max_input_chars_per_word
         self.special_tokens = tuple(special_tokens)
-        self.vocabulary = None
+        self._vocabulary, self._ids = None, {}
         self.built = True  # there are no weights
         if vocabulary is not None:
             self._set_vocabulary(vocabulary)
@@ -105,7 +105,7 @@ class BertTokenizer(keras.layers.Layer):
         if isinstance(vocabulary, str | Path):
             source, vocabulary = vocabulary, read_vocabulary(vocabulary)
         check_vocabulary(vocabulary, source)
-        self.vocabulary = tuple(vocabulary)
+        self._vocabulary = tuple(vocabulary)
         self._ids = {token: index for index, token in enumerate(vocabulary)}
         missing = [token for token in self.special_tokens if token not in self._ids]
         if missing:
@@ -121,13 +121,29 @@ class BertTokenizer(keras.layers.Layer):
         # UTF-8 without a word that can be too long, which nearly all texts are.
         most = self.max_input_chars_per_word // growth
         self._usual = f"(?:{IN_WORDS}{{0,{most}}}{BETWEEN_WORDS})*{IN_WORDS}{{0,{most}}}"
-        words = [*vocabulary, *normalization.WORDS[: len(self._written)]]
+        # No word has a space in it, but the kernel would find one: what stands for it is in no cleaned text.
+        words = [f"\x01{token}".replace(" ", "\x01") if " " in token else token for token in vocabulary]
+        words += normalization.WORDS[: len(self._written)]
         with tf.init_scope():
             self._wordpiece = tf_text.FastWordpieceTokenizer(
                 words, max_bytes_per_word=4 * self.max_input_chars_per_word, token_out_type=tf.int32
             )
             self._is_suffix = tf.constant([t.startswith(SUFFIX) and t != SUFFIX for t in words])
             self._pieces = tf.constant(vocabulary)
+
+    @property
+    def vocabulary(self):
+        """The tokens, a tuple; a token's place in it is its id.
+
+        Raises:
+            ValueError: there is none, as in a tokenizer made of a configuration alone.
+        """
+        if self._vocabulary is None:
+            raise ValueError(
+                "the tokenizer has no vocabulary, which a configuration does not hold: "
+                "give the path of a vocab.txt, or load a .keras file"
+            )
+        return self._vocabulary
 
     @property
     def vocabulary_size(self):
@@ -140,26 +156,31 @@ class BertTokenizer(keras.layers.Layer):
         Raises:
             KeyError: the vocabulary does not hold it.
         """
+        if token not in self._ids:
+            raise KeyError(f"{token!r} is not in the vocabulary")
         return self._ids[token]
 
     def id_to_token(self, index):
-        """The token of which `index` is the id."""
+        """The token of which `index` is the id.
+
+        Raises:
+            IndexError: there is no such id.
+        """
+        if not 0 <= index < self.vocabulary_size:
+            raise IndexError(f"there is no token {index}: ids go from 0 to {self.vocabulary_size - 1}")
         return self.vocabulary[index]
 
     def __call__(self, text, training=None, return_offsets=False):  # Keras gives `training` to every layer
         if inputs.is_symbolic([text]):
             return super().__call__(text, return_offsets=return_offsets)
         # Straight to TensorFlow, whatever backend Keras has.
-        if not isinstance(text, tf.RaggedTensor):
-            text = inputs.to_string_tensor(text)
-        return self.call(text, return_offsets)
+        return self.call(inputs.to_string_tensor(text), return_offsets)
 
     def call(self, text, return_offsets=False):
-        if self.vocabulary is None:
-            raise ValueError("the tokenizer has no vocabulary: give the path of a vocab.txt")
         if isinstance(text, tf.RaggedTensor):
             found = self.call(text.flat_values, return_offsets)
             return tf.nest.map_structure(text.with_flat_values, found)
+        num_tokens = self.vocabulary_size
         unusual = tf.where(~tf.strings.regex_full_match(text, self._usual))  # (rows, 1)
         all_usual = tf.size(unusual) == 0
         text = tf.cond(all_usual, lambda: text, lambda: self._make_valid(text, unusual))
@@ -183,7 +204,7 @@ class BertTokenizer(keras.layers.Layer):
         )
         found = ids.values
         if self._written:
-            written = tf.maximum(found - self.vocabulary_size, -1) + 1  # 0: a piece of the vocabulary
+            written = tf.maximum(found - num_tokens, -1) + 1  # 0: a piece of the vocabulary
             special = tf.constant([0, *map(self.token_to_id, self._written)])
             ids = ids.with_values(tf.where(written > 0, tf.gather(special, written), found))
         if not return_offsets:
@@ -214,7 +235,8 @@ class BertTokenizer(keras.layers.Layer):
     def detokenize(self, ids):
         """The text that word pieces make up: lowercase and without accents, if they are.
 
-        `[PAD]`, `[CLS]` and `[SEP]` are left out; no space is put before `.,!?'` or after `'`. The
+        `[PAD]`, `[CLS]` and `[SEP]` are left out. Between words, Chinese characters too, stands a
+        space, but none before `.,!?` and none around an apostrophe that is between words. The
         text itself, unchanged, is `text[start:end]`, see `return_offsets`.
 
         Args:
@@ -222,9 +244,15 @@ class BertTokenizer(keras.layers.Layer):
 
         Returns:
             string `(batch,)`.
+
+        Raises:
+            ValueError: `ids` are no lists of numbers.
         """
         if not isinstance(ids, tf.Tensor | tf.RaggedTensor):
-            ids = tf.ragged.constant(ids, tf.int32, ragged_rank=1)
+            try:
+                ids = tf.ragged.constant(ids, tf.int32, ragged_rank=1)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"ids is {ids!r:.80}: give a list of lists of ids") from error
         if isinstance(ids, tf.Tensor):
             ids = tf.RaggedTensor.from_tensor(ids)
         frame = [self.token_to_id(token) for token in ("[PAD]", "[CLS]", "[SEP]")]
@@ -235,6 +263,8 @@ class BertTokenizer(keras.layers.Layer):
         return tf.strings.regex_replace(text, r" ' ", "'")
 
     def compute_output_spec(self, text, return_offsets=False):
+        inputs.check_symbolic(text)
+
         def pieces():
             return keras.KerasTensor((*text.shape, None), "int32", ragged=True, ragged_rank=1)
 

@@ -1,8 +1,8 @@
 """Which word pieces of a text are kept when there are more than fit.
 
 Every strategy takes the lengths of the segments, a list of int32 `(batch,)`, and the budget, the
-word pieces that all segments together may have, and returns for each segment how many of its
-first and how many of its last pieces are kept, two int32 `(batch,)`.
+word pieces that all segments together may have. It returns for each segment a list of spans that
+are kept, `(begin, end)`, int32 `(batch,)`.
 """
 
 import tensorflow as tf
@@ -22,7 +22,7 @@ def longest_first(lengths, budget):
         one = tf.cast((length > level) & (rest > 0), tf.int32)
         kept[index] += one
         rest -= one
-    return [(number, tf.zeros_like(number)) for number in kept]
+    return [[(0, number)] for number in kept]
 
 
 def in_order(lengths, budget, order):
@@ -31,7 +31,7 @@ def in_order(lengths, budget, order):
     for index in order:
         kept[index] = tf.minimum(lengths[index], rest)
         rest = rest - kept[index]
-    return [(number, tf.zeros_like(number)) for number in kept]
+    return [[(0, number)] for number in kept]
 
 
 def waterfall(lengths, budget):
@@ -56,9 +56,9 @@ def head_tail(lengths, budget):
     the best split of [Sun et al., 2019](https://arxiv.org/abs/1905.05583), table 2.
     """
     kept = []
-    for length, (number, none) in zip(lengths, longest_first(lengths, budget), strict=True):
-        tail = tf.where(number < length, 3 * number // 4, none)
-        kept.append((number - tail, tail))
+    for length, [(_, number)] in zip(lengths, longest_first(lengths, budget), strict=True):
+        tail = tf.where(number < length, 3 * number // 4, 0)
+        kept.append([(0, number - tail), (length - tail, length)])
     return kept
 
 

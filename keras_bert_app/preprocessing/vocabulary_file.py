@@ -1,9 +1,9 @@
 """The file of a vocabulary: one token a line, the line's number being the token's id."""
 
-from collections import Counter
 from pathlib import Path
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MAX_TOKEN_BYTES = 256
 
 
 def read_vocabulary(path):
@@ -31,24 +31,31 @@ def read_vocabulary(path):
 
 def check_vocabulary(tokens, source):
     """Raises ValueError, naming `source`, unless `tokens` can be the vocabulary of a BERT."""
+    lines = {}
     for number, token in enumerate(tokens, start=1):
-        if not token:
-            raise ValueError(f"{source}: line {number} is blank: every line must be a token, remove it")
+        where = f"{source}: line {number}"
+        if not isinstance(token, str):
+            raise ValueError(f"{where} is {token!r} ({type(token).__name__}): every token must be a string")
+        if not token.strip(" "):
+            raise ValueError(f"{where} is blank: every line must be a token, remove it")
         if token.endswith("\r"):
+            raise ValueError(f"{where} ends in a carriage return: save it with one kind of line ends")
+        if "\n" in token:
+            raise ValueError(f"{where} is {token!r}: a token must be on one line")
+        if len(token.encode()) > MAX_TOKEN_BYTES:
             raise ValueError(
-                f"{source}: line {number} ends in a carriage return: save it with one kind of line ends"
+                f"{where} has {len(token.encode())} bytes, {token[:20]}...: "
+                f"tensorflow-text reads tokens of at most {MAX_TOKEN_BYTES}"
             )
-    missing = [token for token in SPECIAL_TOKENS if token not in set(tokens)]
+        if token in lines:
+            raise ValueError(
+                f"{source} holds {token!r} twice, in lines {lines[token]} and {number}: "
+                "each line must be another token"
+            )
+        lines[token] = number
+    missing = [token for token in SPECIAL_TOKENS if token not in lines]
     if missing:
         raise ValueError(f"{source} lacks {', '.join(missing)}: it is not the vocabulary of a BERT")
-    if len(set(tokens)) < len(tokens):
-        twice, _ = Counter(tokens).most_common(1)[0]
-        first = tokens.index(twice)
-        second = tokens.index(twice, first + 1)
-        raise ValueError(
-            f"{source} holds {twice!r} twice, in lines {first + 1} and {second + 1}: "
-            "each line must be another token"
-        )
 
 
 def write_vocabulary(tokens, path):
