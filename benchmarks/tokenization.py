@@ -5,7 +5,7 @@
 Every row is the same work, texts to word piece ids of an uncased vocabulary, in MB of UTF-8 a
 second: the median of several rounds, in which all take turns. `tf.data` is batches of 256 texts,
 tokenized on all cores; Hugging Face's batch mode uses all cores as well. The last column is the share
-of texts whose ids are not those of Hugging Face's tokenizer, which are Google's.
+of texts whose ids are not those of Hugging Face's tokenizer.
 """
 
 import argparse

@@ -143,7 +143,7 @@ def predict(
     if texts and file:
         raise ValueError("give texts or --file, not both")
     if file:
-        texts = readers.read_texts(file, text_column)
+        texts = list(readers.read_texts(file, text_column))
     elif not texts:
         try:
             lines = io.StringIO(sys.stdin.buffer.read().decode("utf-8-sig"), newline=None)

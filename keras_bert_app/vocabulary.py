@@ -54,6 +54,7 @@ def train_vocabulary(
 
     Raises:
         FileNotFoundError: no file has such a name.
+        IsADirectoryError: `output` is a folder.
         TypeError: a text is no string.
         ValueError: a file or an option cannot be used, there is no text, or `size` is less than
             the special tokens and the alphabet.
@@ -79,6 +80,10 @@ def train_vocabulary(
     for name, value in (("texts", texts), ("reserved_tokens", reserved_tokens)):
         if isinstance(value, str):
             raise ValueError(f"{name}={value!r:.80}: give a list of strings")
+    if iter(texts) is texts:
+        raise ValueError("texts can be gone through only once: give a list, or files")
+    if output is not None and Path(output).is_dir():
+        raise IsADirectoryError(f"{output} is a folder: give the path of a file in it, such as vocab.txt")
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
     # A long word is [UNK] to a tokenizer, and takes the trainer a time that grows with its square.
@@ -86,21 +91,7 @@ def train_vocabulary(
         [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Split(Regex(".{101,}"), "removed")]
     )
     paths = _paths(files)
-    if iter(texts) is texts:
-        raise ValueError("texts can be gone through only once: give a list, or files")
-
-    def stream():
-        for path in paths:
-            yield from readers.stream_texts(path, text_column)
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"text {index} is {text!r:.80} ({type(text).__name__}): give a string")
-            yield text
-
-    def whole_characters():  # JSON can hold half a one, which the trainer does not take
-        return (text.encode("utf-8", "ignore").decode("utf-8") for text in stream())
-
-    alphabet = _alphabet(whole_characters(), tokenizer, limit_alphabet)
+    alphabet = _alphabet(_read(paths, texts, text_column), tokenizer, limit_alphabet)
     if not alphabet:
         raise ValueError("there is no text to learn from: give files or texts with words in them")
     # The trainer numbers what it does not know in a random order, and equal counts go by number.
@@ -120,7 +111,7 @@ def train_vocabulary(
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(whole_characters(), trainer)
+    tokenizer.train_from_iterator(_read(paths, texts, text_column), trainer)
     vocabulary = tokenizer.get_vocab()
     tokens = sorted(vocabulary, key=vocabulary.get)
     tokens = [token for token in tokens if len(token.encode()) <= MAX_TOKEN_BYTES]
@@ -128,6 +119,17 @@ def train_vocabulary(
         with whole(output) as temporary:
             write_vocabulary(tokens, temporary)
     return tokens
+
+
+def _read(paths, texts, text_column):
+    """Yields the texts of the files and the others, without the halves of characters that JSON can hold."""
+    for path in paths:
+        for text in readers.read_texts(path, text_column):
+            yield text.encode("utf-8", "ignore").decode("utf-8")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"text {index} is {text!r:.80} ({type(text).__name__}): give a string")
+        yield text.encode("utf-8", "ignore").decode("utf-8")
 
 
 def _alphabet(texts, tokenizer, limit):

@@ -2,6 +2,7 @@ import inspect
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from conftest import VOCABULARY, run_python
@@ -25,7 +26,8 @@ TEXTS = ["the film", "great!", "the very dull plot"]
 @pytest.mark.parametrize(
     "given",
     [TEXTS, np.array(TEXTS), np.array(TEXTS, object), [t.encode() for t in TEXTS],
-     tf.constant(TEXTS)],
+     np.array([t.encode() for t in TEXTS]), tf.constant(TEXTS), pd.Series(TEXTS, index=[7, 3, 5]),
+     pd.Series(TEXTS, dtype="category"), pd.DataFrame({"text": TEXTS})["text"]],
 )  # fmt: skip
 def test_all_kinds_of_input_give_the_same(preprocessor, given):
     found = preprocessor(given)
@@ -146,6 +148,8 @@ def test_every_option_survives_a_file(tmp_path):
         ({"text": ["a"]}, TypeError, r"text is {'text'.*\(dict\)"),
         (["a", None], TypeError, "text 1 is None"),
         (["a", 1.5], TypeError, "text 1 is 1.5"),
+        (pd.Series(["a", None]), TypeError, "text 1 is "),
+        (pd.DataFrame({"text": ["a"]}), TypeError, r"\(DataFrame\): give a string or a list"),
         ([["a"]], TypeError, r"text 0 is \['a'\]"),
         (tf.constant([1, 2]), TypeError, "tensor of int32"),
         (tf.constant("a"), ValueError, r"shape \(\)"),

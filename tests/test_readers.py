@@ -132,8 +132,12 @@ def test_bad_iterables():
 
 
 def test_texts(tmp_path):
-    assert readers.read_texts(write(tmp_path / "a.txt", "one\ntwo \x85\r\n")) == ["one", "two \x85"]
-    assert readers.read_texts(write(tmp_path / "a.csv.gz", "t,x\none,1\ntwo,2\n"), "t") == ["one", "two"]
+    lines = write(tmp_path / "a.txt", "one\ntwo \x85\r\n")
+    assert list(readers.read_texts(lines)) == ["one", "two \x85"]
+    table = write(tmp_path / "a.csv.gz", "t,x\none,1\ntwo,2\n")
+    assert list(readers.read_texts(table, "t")) == ["one", "two"]
+    with pytest.raises(ValueError, match=r"a.text: the name must end in .txt, .csv, .tsv, .jsonl"):
+        list(readers.read_texts(tmp_path / "a.text"))
     assert readers.check_texts("one") == ["one"]
     with pytest.raises(ValueError, match="text 1: the text is empty"):
         readers.check_texts(["one", " "])

@@ -67,6 +67,7 @@ def test_reserved_tokens_and_the_alphabet():
     [
         ({"files": "nothing-*.txt"}, FileNotFoundError, r"there is no file nothing-\*.txt"),
         ({"texts": iter(["a"])}, ValueError, "only once: give a list"),
+        ({"texts": ["a"], "output": "."}, IsADirectoryError, "is a folder: give the path of a file"),
         ({"texts": []}, ValueError, "there is no text to learn from"),
         ({"texts": [" \t"]}, ValueError, "there is no text to learn from"),
         ({"texts": ["abc", 3]}, TypeError, "text 1 is 3"),

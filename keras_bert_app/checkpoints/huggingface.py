@@ -113,13 +113,12 @@ def read_tokenizer_options(folder):
             raise ValueError(f"{path} is not JSON: {error}") from error
         if not isinstance(options, dict):
             raise ValueError(f"{path} holds no JSON object: it is not the config of a tokenizer")
-    # Transformers lowercases unless it is told otherwise.
     if options.get("tokenize_chinese_chars") is False:
         raise ValueError(
             f"{path}: tokenize_chinese_chars=False is not supported: Chinese characters are words"
         )
     return {
         "vocabulary": folder / "vocab.txt",
-        "lowercase": options.get("do_lower_case", True),
+        "lowercase": options.get("do_lower_case", True),  # Transformers does unless told otherwise
         "strip_accents": options.get("strip_accents"),
     }

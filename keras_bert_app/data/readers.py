@@ -47,11 +47,6 @@ def read_labelled(source, text_column="text", label_column="label"):
 
 
 def read_texts(source, text_column="text"):
-    """Texts from a file, see `stream_texts`, as a list."""
-    return list(stream_texts(source, text_column))
-
-
-def stream_texts(source, text_column="text"):
     """Yields the texts of a file: a column of a table as in `read_labelled`, or each line of a `.txt`.
 
     Args:
@@ -66,15 +61,22 @@ def stream_texts(source, text_column="text"):
         with open_text(path) as file:
             for line in file:
                 yield line.rstrip("\r\n")
-    else:
-        for number, row in enumerate(read_rows(path, text_column), start=1):
-            text = row[text_column]
-            if not isinstance(text, str):
-                raise ValueError(
-                    f"{path}, row {number}: the text is {text!r:.80} ({type(text).__name__}): "
-                    "put quotation marks around it"
-                )
-            yield text
+        return
+    check_name(path, (".txt", *FORMATS))
+    for number, row in enumerate(read_rows(path, text_column), start=1):
+        text = row[text_column]
+        if not isinstance(text, str):
+            raise ValueError(
+                f"{path}, row {number}: the text is {text!r:.80} ({type(text).__name__}): "
+                "put quotation marks around it"
+            )
+        yield text
+
+
+def check_name(path, formats):
+    """Raises ValueError unless the name of the file ends in one of `formats`, or one and `.gz`."""
+    if not path.name.removesuffix(".gz").endswith(formats):
+        raise ValueError(f"{path}: the name must end in {', '.join(formats)}, or one of them and .gz")
 
 
 def read_rows(path, *columns):
@@ -82,9 +84,8 @@ def read_rows(path, *columns):
 
     TSV is read without quotation marks, as the GLUE files are written; CSV with them.
     """
+    check_name(path, FORMATS)
     name = path.name.removesuffix(".gz")
-    if not name.endswith(FORMATS):
-        raise ValueError(f"{path}: the name must end in {', '.join(FORMATS)}, or one of them and .gz")
     csv.field_size_limit(2**31 - 1)  # the 128 KiB of the csv module are less than a long review has
     with open_text(path, newline="") as file:
         number = 0

@@ -23,8 +23,7 @@ def segments_of(text):
 def check_symbolic(text):
     """Raises ValueError unless `text` can be an input of a functional model, `(batch,)` of strings."""
     if not isinstance(text, keras.KerasTensor) or text.dtype != "string" or len(text.shape) != 1:
-        shown = text if not isinstance(text, keras.KerasTensor) else f"of {text.dtype}, shape {text.shape}"
-        raise ValueError(f"text is {shown!s:.80}: give keras.Input(shape=(), dtype='string')")
+        raise ValueError(f"text is {text!r:.80}: give keras.Input(shape=(), dtype='string')")
 
 
 def to_segments(text):

@@ -38,7 +38,7 @@ def count_characters(texts):
 
 
 def repeat(values, numbers):
-    """`tf.repeat` of int32 `values` in a tenth of its time."""
+    """`tf.repeat` of int32 `values` in a fraction of its time."""
     numbers = tf.cast(numbers, tf.int32)
     return tf.ragged.range(values, values + numbers).values - tf.ragged.range(numbers).values
 

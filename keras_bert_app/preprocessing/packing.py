@@ -1,6 +1,7 @@
 """`BertPreprocessor`: text to the three inputs of BERT."""
 
 import numbers
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -86,12 +87,10 @@ class BertPreprocessor(keras.layers.Layer):
             raise ValueError(f"truncation={truncation!r}: one of {', '.join(STRATEGIES)}")
         if type(pad_to_multiple_of) is not int or pad_to_multiple_of < 1:
             raise ValueError(f"pad_to_multiple_of={pad_to_multiple_of!r}: give a whole number of at least 1")
-        if tokenizer is None or (
-            isinstance(tokenizer, keras.layers.Layer) and not isinstance(tokenizer, BertTokenizer)
-        ):
+        if not isinstance(tokenizer, BertTokenizer | str | Path | list | tuple):
             raise TypeError(f"tokenizer={tokenizer!r}: give a BertTokenizer, or the path of a vocab.txt")
-        is_tokenizer = isinstance(tokenizer, BertTokenizer)
-        self.tokenizer = tokenizer if is_tokenizer else BertTokenizer(tokenizer)
+        is_layer = isinstance(tokenizer, BertTokenizer)
+        self.tokenizer = tokenizer if is_layer else BertTokenizer(tokenizer)
         self.sequence_length = sequence_length
         self.padding = padding
         self.truncation = truncation
