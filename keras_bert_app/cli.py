@@ -21,6 +21,7 @@ app = typer.Typer(
 Run = Annotated[Path, typer.Argument(help="Run folder, as written by finetune.", show_default=False)]
 TextColumn = Annotated[str, typer.Option(help="Column or JSON key of the text.")]
 LabelColumn = Annotated[str, typer.Option(help="Column or JSON key of the label.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Make no request; use what was downloaded before.")]
 BatchSize = Annotated[int, typer.Option(help="Texts that go through the model together.")]
 
 
@@ -55,7 +56,11 @@ def finetune(
         typer.Option(help="CSV, TSV or JSONL, also .gz; or a folder for each label.", show_default=False),
     ],
     model: Annotated[
-        str, typer.Option(help="Folder of a pretrained BERT in Hugging Face's format.", show_default=False)
+        str,
+        typer.Option(
+            help="Short name, address, folder or archive of a pretrained BERT, see keras-bert models.",
+            show_default=False,
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Run folder; must not exist.", show_default=False)],
     validation: Annotated[
@@ -204,6 +209,39 @@ def vocab(
         text_column=text_column,
     )
     print(f"{len(tokens)} tokens in {output}")
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Handle, folder or archive of a BERT in any format, or a run folder.", show_default=False
+        ),
+    ],
+    target: Annotated[Path, typer.Argument(help="Folder to be written.", show_default=False)],
+    format: Annotated[str, typer.Option(help="huggingface, tfhub, keras_hub or google.", show_default=False)],
+    tolerance: Annotated[
+        float, typer.Option(help="Largest difference of any output; if one is larger, nothing is written.")
+    ] = 1e-5,
+    offline: Offline = False,
+):
+    """Convert a BERT to another format, and print by how much each layer's output differs."""
+    quiet_import()
+    from keras_bert_app.conversion import convert as run
+
+    print(run(source, target, format, tolerance, offline))
+    print(target)
+
+
+@app.command()
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+):
+    """List the published BERTs that have a short name."""
+    from keras_bert_app import published
+
+    print(published.show(as_json))
 
 
 def quiet_import():

@@ -3,17 +3,25 @@
 import keras
 
 from keras_bert_app import layers
+from keras_bert_app.config import BertConfig
 
 ACTIVATIONS = {"gelu": layers.gelu_erf, "gelu_new": layers.gelu_tanh, "relu": keras.activations.relu}
 
+# The layers with the weights of the embeddings.
+EMBEDDINGS = ("word_embeddings", "position_embeddings", "type_embeddings", "embeddings_norm")
 
-def bert_encoder(config, dtype=None):
+
+def bert_encoder(config, dtype=None, output_attentions=False, rematerialize=False):
     """A BERT encoder with fresh weights.
 
     Args:
         config: `BertConfig`.
         dtype: Keras dtype policy of every layer, such as `"float32"` or
             `"mixed_bfloat16"`. Defaults to `keras.config.dtype_policy()`.
+        output_attentions: True to return also `attentions`.
+        rematerialize: True to keep only the input of each block for the backward pass of a
+            training step, which computes the rest a second time: less memory, about a third more
+            time, the same result. Only on JAX with a CPU it saves no memory.
 
     Returns:
         A functional `keras.Model`. It takes a dict of int32 tensors `(batch, length)`, for
@@ -28,6 +36,9 @@ def bert_encoder(config, dtype=None):
         - `pooled_output` `(batch, hidden)`: the first token through a dense tanh layer.
         - `sequence_output` `(batch, length, hidden)`: the last block's output.
         - `encoder_outputs`: list of `(batch, length, hidden)`, one for each block.
+        - `attentions`, with `output_attentions`: list of `(batch, heads, length, length)`, one
+          for each block: how much each token attends to each, before dropout. Sums to 1 over
+          the last axis.
 
     Example:
 
@@ -72,9 +83,9 @@ def bert_encoder(config, dtype=None):
     )(words)
     x = norm("embeddings_norm")(words + types + positions)
     x = keras.layers.Dropout(config.hidden_dropout_prob, name="embeddings_drop", dtype=dtype)(x)
-    encoder_outputs = []
+    encoder_outputs, attentions = [], []
     for index in range(config.num_hidden_layers):
-        x = layers.TransformerBlock(
+        block = layers.TransformerBlock(
             config.num_attention_heads,
             config.intermediate_size,
             activation=ACTIVATIONS[config.hidden_act],
@@ -82,9 +93,15 @@ def bert_encoder(config, dtype=None):
             attention_dropout=config.attention_probs_dropout_prob,
             epsilon=config.layer_norm_eps,
             initializer=initializer(),
+            rematerialize=rematerialize,
             name=f"layer_{index}",
             dtype=dtype,
-        )(x, inputs["input_mask"])
+        )
+        if output_attentions:
+            x, weights = block(x, inputs["input_mask"], return_attentions=True)
+            attentions.append(weights)
+        else:
+            x = block(x, inputs["input_mask"])
         encoder_outputs.append(x)
     pooled = keras.layers.Dense(
         config.hidden_size,
@@ -94,4 +111,109 @@ def bert_encoder(config, dtype=None):
         dtype=dtype,
     )(x[:, 0])  # (batch, hidden)
     outputs = {"pooled_output": pooled, "sequence_output": x, "encoder_outputs": encoder_outputs}
+    if output_attentions:
+        outputs["attentions"] = attentions
     return keras.Model(inputs, outputs, name="bert_encoder")
+
+
+def encoder_config(model):
+    """The config of the encoder in a model.
+
+    Args:
+        model: an encoder, or a functional model that is built on the outputs of one.
+
+    Returns:
+        The `BertConfig` that `bert_encoder` makes an encoder of the same shape from. Its
+        `num_hidden_layers` counts the blocks that the model uses.
+
+    Raises:
+        ValueError: there is no BERT of this package in the model.
+
+    Example:
+
+    >>> config = BertConfig(
+    ...     vocab_size=99, hidden_size=10, num_hidden_layers=3, num_attention_heads=2,
+    ...     intermediate_size=37)
+    >>> encoder_config(bert_encoder(config)) == config
+    True
+    """
+    found = encoder_layers(model)
+    words, block = found["word_embeddings"], found["layer_0"]
+    activations = {function: name for name, function in ACTIVATIONS.items()}
+    return BertConfig(
+        vocab_size=words.input_dim,
+        hidden_size=words.output_dim,
+        num_hidden_layers=sum(name.startswith("layer_") for name in found),
+        num_attention_heads=block.num_heads,
+        intermediate_size=block.intermediate_size,
+        hidden_act=activations[block.activation],
+        hidden_dropout_prob=found["embeddings_drop"].rate,
+        attention_probs_dropout_prob=block.attention_dropout,
+        max_position_embeddings=found["position_embeddings"].max_length,
+        type_vocab_size=found["type_embeddings"].input_dim,
+        initializer_range=words.embeddings_initializer.stddev,
+        layer_norm_eps=block.epsilon,
+    )
+
+
+def encoder_of(model):
+    """The encoder on which a model was built, with the same layers.
+
+    Args:
+        model: a functional model that was built on the output of `bert_encoder` and reaches its
+            pooler.
+
+    Returns:
+        A `keras.Model`, see `bert_encoder`.
+
+    Raises:
+        ValueError: the model has no layers of `bert_encoder`.
+    """
+    count = encoder_config(model).num_hidden_layers
+    found = [keras.tree.flatten(model.get_layer(f"layer_{index}").output) for index in range(count)]
+    encoder_outputs, *attentions = map(list, zip(*found, strict=True))
+    outputs = {
+        "pooled_output": model.get_layer("pooler").output,
+        "sequence_output": encoder_outputs[-1],
+        "encoder_outputs": encoder_outputs,
+    }
+    if attentions:
+        (outputs["attentions"],) = attentions
+    inputs = {name: model.input[name] for name in ("input_word_ids", "input_mask", "input_type_ids")}
+    return keras.Model(inputs, outputs, name="bert_encoder")
+
+
+def encoder_layers(model):
+    """The layers of the encoder in a model.
+
+    Args:
+        model: an encoder, or a functional model that is built on the outputs of one.
+
+    Returns:
+        dict from name to layer: the embeddings, `layer_0`, `layer_1` and so on, and `pooler`,
+        if the model uses it.
+
+    Raises:
+        ValueError: there is no BERT of this package in the model.
+
+    Example:
+
+    >>> encoder = bert_encoder(BertConfig(
+    ...     vocab_size=99, hidden_size=10, num_hidden_layers=2, num_attention_heads=2,
+    ...     intermediate_size=37))
+    >>> list(encoder_layers(encoder))[-3:]
+    ['layer_0', 'layer_1', 'pooler']
+    """
+    found = {layer.name: layer for layer in getattr(model, "layers", ())}
+    blocks = []
+    while isinstance(found.get(f"layer_{len(blocks)}"), layers.TransformerBlock):
+        blocks.append(f"layer_{len(blocks)}")
+    missing = [name for name in (*EMBEDDINGS, "embeddings_drop") if name not in found]
+    missing += [] if blocks else ["layer_0"]
+    if missing:
+        raise ValueError(
+            f"the model has no layer {', '.join(missing)}: give an encoder of bert_encoder, or a model "
+            "built on encoder.output"
+        )
+    names = [*EMBEDDINGS, "embeddings_drop", *blocks, "pooler"]
+    return {name: found[name] for name in names if name in found}

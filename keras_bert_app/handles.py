@@ -1,29 +1,48 @@
 """A pretrained BERT, by its handle: preprocessor and encoder."""
 
-from pathlib import Path
+import warnings
 
-from keras_bert_app.checkpoints import huggingface
+from keras_bert_app import downloads
+from keras_bert_app.checkpoints import opening, tfhub
+from keras_bert_app.checkpoints.checkpoint import fill
+from keras_bert_app.encoder import encoder_config
 
 
-def from_pretrained(handle, sequence_length=None, dtype=None):
+def from_pretrained(
+    handle,
+    sequence_length=None,
+    dtype=None,
+    head=None,
+    output_attentions=False,
+    rematerialize=False,
+    ignore=(),
+    offline=False,
+):
     """The preprocessor and the encoder of a pretrained BERT.
 
     Args:
-        handle: a folder in Hugging Face's format: `config.json`, `model.safetensors`,
-            `vocab.txt` and, mostly, `tokenizer_config.json`.
-        sequence_length: word pieces of the longest input. Defaults to the most that the
-            encoder takes.
+        handle: what `open_checkpoint` takes: a short name such as `"bert_base_en_uncased"`, the
+            address of a model, a local folder or archive.
+        sequence_length: word pieces of the longest input. Defaults to what the preprocessing in
+            the source was made for, or else to the most that the encoder takes.
         dtype: Keras dtype policy of the encoder, such as `"mixed_bfloat16"`. Defaults to
             `keras.config.dtype_policy()`.
+        head: None for the encoder alone, or the head that the weights have too: `"pretrainer"`,
+            `"text_classifier"`, `"token_classifier"` or `"span_classifier"`, as the functions of
+            these names build them.
+        output_attentions, rematerialize: see `bert_encoder`.
+        ignore: patterns of names of tensors that are left out, of a head of another kind, say.
+        offline: True to make no request: what is not in the cache is an error.
 
     Returns:
         `(preprocessor, encoder)`: a `BertPreprocessor` that pads to the longest text of each
-        batch, and a `keras.Model`, see `bert_encoder`.
+        batch, and a `keras.Model`, see `bert_encoder`; with `head` the model of that function.
 
     Raises:
         FileNotFoundError: there is no such folder, or a file is missing in it.
-        ValueError: a file is damaged or not supported, or `sequence_length` is more than the
-            encoder takes.
+        ValueError: a file is damaged or not supported, a tensor is missing, of the wrong shape or
+            of no use, or `sequence_length` is more than the encoder takes.
+        OSError: the download failed.
 
     Example:
 
@@ -32,32 +51,106 @@ def from_pretrained(handle, sequence_length=None, dtype=None):
     encoder(preprocessor(["a great film"]))["pooled_output"]
     ```
     """
+    checkpoint = open_checkpoint(handle, offline)
+    preprocessor = build_preprocessor(checkpoint, sequence_length)
+    options = {"output_attentions": output_attentions, "rematerialize": rematerialize}
+    return preprocessor, checkpoint.build(head, dtype, ignore, **options)[1]
+
+
+def open_checkpoint(handle, offline=False):
+    """What a handle names, before any weight is read: its format, config, tokenizer, heads and labels.
+
+    Args:
+        handle: one of
+
+            - a local folder or archive (`.tar.gz`, `.tar`, `.zip`) with a Hugging Face model, a
+              checkpoint of Google's or of the Model Garden, a TF-Hub encoder, a KerasHub preset,
+              or what `save_checkpoint` wrote; or the prefix of a TensorFlow checkpoint,
+              `".../bert_model.ckpt"`.
+            - `"https://tfhub.dev/..."`, `"kaggle://..."`, `"hf://..."`, `"gs://..."` or
+              `"https://....tar.gz"`; see `download`.
+            - a short name, such as `"bert_base_en_uncased"`: `keras-bert models` lists them.
+            - for a TF-Hub pair, a tuple of the handles of the preprocessing model and the encoder.
+        offline: True to make no request.
+
+    Returns:
+        `Checkpoint` with `format`, `config`, `heads`, `labels`, `tokenizer` and `sequence_length`.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: see `from_pretrained`.
+
+    Example:
+
+    ```python
+    kba.open_checkpoint("all-MiniLM-L6-v2").config.num_hidden_layers  # 6
+    ```
+    """
+    if isinstance(handle, tuple):
+        if len(handle) != 2:
+            raise ValueError(f"handle={handle!r}: a pair is (preprocessing model, encoder)")
+        preprocess, encoder = (downloads.download(item, offline) for item in handle)
+        return tfhub.read(encoder, preprocess)
+    return opening.open_folder(downloads.download(handle, offline))
+
+
+def load_checkpoint(model, handle, ignore=(), offline=False):
+    """Fills a model with the weights of a checkpoint of any format.
+
+    Args:
+        model: from `bert_encoder`, `pretrainer`, `text_classifier`, `token_classifier` or
+            `span_classifier`.
+        handle: see `open_checkpoint`.
+        ignore, offline: see `from_pretrained`.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: see `from_pretrained`.
+
+    Example:
+
+    ```python
+    encoder = kba.bert_encoder(kba.BertConfig.from_json("uncased_L-12_H-768_A-12/bert_config.json"))
+    kba.load_checkpoint(encoder, "uncased_L-12_H-768_A-12/bert_model.ckpt")
+    ```
+    """
+    checkpoint = open_checkpoint(handle, offline)
+    ours, theirs = encoder_config(model), checkpoint.config
+    for name in ("hidden_act", "layer_norm_eps"):
+        if getattr(ours, name) != getattr(theirs, name):
+            raise ValueError(
+                f"the model has {name}={getattr(ours, name)!r}, {checkpoint.tensors.path} was trained with "
+                f"{getattr(theirs, name)!r}: build the model with the checkpoint's config"
+            )
+    fresh = fill(model.weights, checkpoint, ignore)
+    if fresh:
+        warnings.warn(f"{checkpoint.tensors.path} has no pooler: it keeps its weights", stacklevel=2)
+
+
+def build_preprocessor(checkpoint, sequence_length=None):
+    """The `BertPreprocessor` of a checkpoint; see `from_pretrained`."""
     from keras_bert_app.preprocessing.packing import BertPreprocessor
     from keras_bert_app.preprocessing.tokenizer import BertTokenizer
 
-    folder = Path(handle)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder {folder}: give one with config.json and model.safetensors"
-        )
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} has no config.json: it is no folder of a pretrained BERT")
-    tokenizer = BertTokenizer(**huggingface.read_tokenizer_options(folder))
-    encoder = huggingface.read_encoder(folder, dtype)
-    words = encoder.get_layer("word_embeddings").input_dim
+    where, words = checkpoint.tensors.path.parent, checkpoint.config.vocab_size
+    if checkpoint.tokenizer is None:
+        raise FileNotFoundError(f"{where} has no vocabulary: put vocab.txt beside the weights")
+    tokenizer = BertTokenizer(**checkpoint.tokenizer)
     if tokenizer.vocabulary_size > words:
         raise ValueError(
-            f"{folder}: vocab.txt has {tokenizer.vocabulary_size} tokens, config.json says "
+            f"{where}: its vocabulary has {tokenizer.vocabulary_size} tokens, its config says "
             f"vocab_size={words}: they are not of the same model"
         )
-    longest = encoder.get_layer("position_embeddings").max_length
-    sequence_length = longest if sequence_length is None else sequence_length
-    check_sequence_length(sequence_length, encoder)
-    return BertPreprocessor(tokenizer, sequence_length), encoder
+    longest = checkpoint.config.max_position_embeddings
+    if sequence_length is None:
+        sequence_length = min(checkpoint.sequence_length or longest, longest)
+    _check_length(sequence_length, longest)
+    return BertPreprocessor(tokenizer, sequence_length)
 
 
 def check_sequence_length(sequence_length, encoder):
     """Raises ValueError if `encoder` does not take so many word pieces."""
-    longest = encoder.get_layer("position_embeddings").max_length
+    _check_length(sequence_length, encoder.get_layer("position_embeddings").max_length)
+
+
+def _check_length(sequence_length, longest):
     if sequence_length > longest:
         raise ValueError(f"sequence_length={sequence_length}: this encoder takes at most {longest}")

@@ -7,6 +7,9 @@ from keras import ops
 
 PACKAGE = "keras_bert_app"
 
+# The dense layers of a transformer block.
+PROJECTIONS = ("query", "key", "value", "attention_output", "intermediate", "output")
+
 
 @keras.saving.register_keras_serializable(PACKAGE)
 def gelu_tanh(x):
@@ -25,8 +28,10 @@ def _gelu_erf(x):
     # Keeps nothing but `x` for the backward pass; automatic differentiation keeps four float32
     # tensors of its size, a third of the memory of a training step. In float32 also for bfloat16
     # input, which is more exact and, on a CPU, faster.
+    kept = None if keras.config.backend() == "torch" else x  # Torch keeps and gives it itself
+
     def grad(*args, upstream=None):
-        upstream = args[0] if upstream is None else upstream
+        x, upstream = (kept, args[0]) if upstream is None else (args[0], upstream)
         wide = ops.cast(x, "float32")
         density = ops.exp(-0.5 * ops.square(wide)) * (2 * math.pi) ** -0.5
         return upstream * ops.cast(_normal_share(wide) + wide * density, upstream.dtype)
@@ -111,9 +116,11 @@ class SelfAttention(keras.layers.Layer):
         x: float `(batch, length, hidden)`.
         mask: `(batch, length)`, non-zero where a token may be attended to. A row that is
             zero everywhere attends to all tokens alike.
+        return_attentions: True to get also how much each token attends to each.
 
     Returns:
-        float `(batch, length, hidden)`.
+        float `(batch, length, hidden)`. With `return_attentions` a pair of it and of the attention
+        weights before dropout, float `(batch, heads, length, length)`, the last axis of which sums to 1.
 
     Example:
 
@@ -139,6 +146,7 @@ class SelfAttention(keras.layers.Layer):
         self.value = self._dense(x_shape, "value")
         self.output_dense = self._dense(x_shape, "output")
         self.drop = keras.layers.Dropout(self.dropout, name="drop", dtype=self.dtype_policy)
+        _freeze_parts(self)
 
     def _dense(self, x_shape, name):
         initializer = self.initializer.clone()  # one random stream for each kernel
@@ -148,7 +156,7 @@ class SelfAttention(keras.layers.Layer):
         layer.build(x_shape)
         return layer
 
-    def call(self, x, mask, training=None):
+    def call(self, x, mask, training=None, return_attentions=False):
         _, length, hidden = ops.shape(x)
         head_size = x.shape[-1] // self.num_heads
 
@@ -162,13 +170,17 @@ class SelfAttention(keras.layers.Layer):
         # As in Google's BERT, a large negative number and not -inf, so that a row without any
         # allowed token stays finite; -3e4 fits float16, and its exponential is 0 in every type.
         bias = (1.0 - ops.cast(ops.not_equal(mask, 0), scores.dtype)) * -3e4
-        weights = ops.softmax(scores + bias[:, None, None, :])
-        weights = self.drop(weights, training=training)
+        attentions = ops.softmax(scores + bias[:, None, None, :])
+        weights = self.drop(attentions, training=training)
         y = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # (batch, length, heads, head_size)
-        return self.output_dense(ops.reshape(y, (-1, length, hidden)))
+        y = self.output_dense(ops.reshape(y, (-1, length, hidden)))
+        return (y, attentions) if return_attentions else y
 
     def compute_output_shape(self, x_shape, mask_shape=None):
         return x_shape
+
+    def compute_output_spec(self, x, mask, training=None, return_attentions=False):
+        return _output_spec(self, x, return_attentions)
 
     def get_config(self):
         return {
@@ -177,6 +189,33 @@ class SelfAttention(keras.layers.Layer):
             "dropout": self.dropout,
             "initializer": keras.initializers.serialize(self.initializer),
         }
+
+
+def _freeze_parts(layer):
+    """Freezes what a frozen layer has built, as Keras does with the layer's own weights alone."""
+    if not layer.trainable:
+        for part in layer._flatten_layers(include_self=False):
+            part.trainable = False
+
+
+def _recomputed(function, *args):
+    """`function(*args)`, of which the backward pass keeps the arguments alone."""
+    if keras.config.backend() != "torch":
+        return keras.remat(function)(*args)
+    from torch.utils.checkpoint import set_checkpoint_early_stop
+
+    # Torch would end the second computation by an exception, and Keras keeps exceptions with their
+    # frames, so with all tensors in them, until Python next looks for cycles.
+    with set_checkpoint_early_stop(False):
+        return keras.remat(function)(*args)
+
+
+def _output_spec(layer, x, return_attentions):
+    y = keras.KerasTensor(x.shape, layer.compute_dtype)
+    if not return_attentions:
+        return y
+    batch, length, _ = x.shape
+    return y, keras.KerasTensor((batch, layer.num_heads, length, length), layer.compute_dtype)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -191,13 +230,18 @@ class TransformerBlock(keras.layers.Layer):
         attention_dropout: rate on the attention weights.
         epsilon: of both layer normalizations.
         initializer: initializer of all kernels.
+        rematerialize: True to keep only the input for the backward pass of a training step, which
+            computes the rest a second time: less memory, about a third more time. Not so on JAX
+            with a CPU, for which XLA merges the two computations again.
 
     Call arguments:
         x: float `(batch, length, hidden)`.
         mask: `(batch, length)`, non-zero where a token may be attended to.
+        return_attentions: True to get also how much each token attends to each.
 
     Returns:
-        float `(batch, length, hidden)`.
+        float `(batch, length, hidden)`. With `return_attentions` a pair of it and of the attention
+        weights, see `SelfAttention`.
 
     Example:
 
@@ -217,6 +261,7 @@ class TransformerBlock(keras.layers.Layer):
         attention_dropout=0.1,
         epsilon=1e-12,
         initializer="glorot_uniform",
+        rematerialize=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -227,6 +272,7 @@ class TransformerBlock(keras.layers.Layer):
         self.attention_dropout = attention_dropout
         self.epsilon = epsilon
         self.initializer = keras.initializers.get(initializer)
+        self.rematerialize = rematerialize
 
     def build(self, x_shape, mask_shape=None):
         dtype = self.dtype_policy
@@ -256,15 +302,59 @@ class TransformerBlock(keras.layers.Layer):
         )
         self.output_norm.build(x_shape)
         self.drop = keras.layers.Dropout(self.dropout, name="drop", dtype=dtype)
+        _freeze_parts(self)
 
-    def call(self, x, mask, training=None):
-        attended = self.drop(self.attention(x, mask, training=training), training=training)
-        x = self.attention_norm(x + attended)
+    @property
+    def projections(self):
+        """The dense layers, dict by the names of `PROJECTIONS`."""
+        attention = self.attention
+        parts = attention.query, attention.key, attention.value, attention.output_dense
+        return dict(zip(PROJECTIONS, (*parts, self.intermediate, self.output_dense), strict=True))
+
+    def call(self, x, mask, training=None, return_attentions=False):
+        if self.rematerialize and training:
+            return self._rematerialized(x, mask, return_attentions)
+        return self._forward(x, mask, training, return_attentions)
+
+    def _forward(self, x, mask, training, return_attentions):
+        attended = self.attention(x, mask, training=training, return_attentions=return_attentions)
+        attended, attentions = attended if return_attentions else (attended, None)
+        x = self.attention_norm(x + self.drop(attended, training=training))
         transformed = self.drop(self.output_dense(self.intermediate(x)), training=training)
-        return self.output_norm(x + transformed)
+        x = self.output_norm(x + transformed)
+        return (x, attentions) if return_attentions else x
+
+    def _rematerialized(self, x, mask, return_attentions):
+        # A function of tensors alone, which gives the same a second time: JAX wants that, TensorFlow
+        # takes no keywords, and dropout must drop the same. So every variable is an argument, and
+        # the states of the random numbers are drawn here.
+        variables = self.variables
+        states = self._draw_states()
+        values = [states.get(id(variable), variable.value) for variable in variables]
+
+        def forward(x, mask, *values):
+            with keras.StatelessScope(zip(variables, values, strict=True), initialize_variables=False):
+                return self._forward(x, mask, True, return_attentions)
+
+        # As a float: TensorFlow warns of whole numbers among the arguments.
+        return _recomputed(forward, x, ops.cast(ops.not_equal(mask, 0), x.dtype), *values)
+
+    def _draw_states(self):
+        """The states from which dropout starts in this call, by the ids of their variables."""
+        states = {}
+        for drop, calls in ((self.attention.drop, 1), (self.drop, 2)):
+            if drop.rate > 0:  # without, Keras makes no generator
+                generator = drop.seed_generator
+                state, *_ = [generator.next() for _ in range(calls)]
+                exact = keras.config.backend() == "tensorflow"
+                states[id(generator.state)] = ops.cast(state, "float64") if exact else state
+        return states
 
     def compute_output_shape(self, x_shape, mask_shape=None):
         return x_shape
+
+    def compute_output_spec(self, x, mask, training=None, return_attentions=False):
+        return _output_spec(self, x, return_attentions)
 
     def get_config(self):
         return {
@@ -276,4 +366,5 @@ class TransformerBlock(keras.layers.Layer):
             "attention_dropout": self.attention_dropout,
             "epsilon": self.epsilon,
             "initializer": keras.initializers.serialize(self.initializer),
+            "rematerialize": self.rematerialize,
         }

@@ -19,7 +19,7 @@ def custom_objects():
     encoder = keras.saving.load_model("encoder.keras", custom_objects=kba.custom_objects())
     ```
     """
-    from keras_bert_app import layers, optimization
+    from keras_bert_app import heads, hub, layers, optimization
 
     objects = [
         layers.PositionEmbedding,
@@ -27,6 +27,8 @@ def custom_objects():
         layers.TransformerBlock,
         layers.gelu_erf,
         layers.gelu_tanh,
+        heads.Bias,
+        hub.HubSignature,
         optimization.WarmupLinearDecay,
     ]
     if find_spec("tensorflow_text"):  # an encoder alone runs without

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_bert_app import files
+from keras_bert_app import files, handles
 from keras_bert_app.data import buckets, readers
 from keras_bert_app.registry import custom_objects
 from keras_bert_app.tasks import get_task
@@ -98,20 +98,40 @@ class TaskModel:
         files.write_json(folder / "config.json", {"task": self.task, **details})
 
 
-def load(folder):
-    """The model that `finetune` saved.
+def load(handle, offline=False):
+    """A fine-tuned model: what `finetune` saved, or a classifier that somebody else trained.
 
     Args:
-        folder: the run folder.
+        handle: the run folder; or a checkpoint with a text classifier and its labels, such as
+            `"hf://textattack/bert-base-uncased-SST-2"`, see `open_checkpoint`.
+        offline: True to make no request.
 
     Returns:
         A `TaskModel`.
 
     Raises:
         FileNotFoundError: there is no such folder, or it holds no model.
-        ValueError: a file in it is damaged.
+        ValueError: a file in it is damaged, or it holds no text classifier.
+        OSError: the download failed.
     """
-    folder = Path(folder)
+    folder = Path(handle)
+    if any((folder / name).is_file() for name in ("labels.json", "model.keras")):
+        return _load_run(folder)
+    checkpoint = handles.open_checkpoint(handle, offline)
+    where = checkpoint.tensors.path
+    if "text_classifier" not in checkpoint.heads:
+        raise ValueError(
+            f"{where} is no fine-tuned text classifier: its heads are {', '.join(checkpoint.heads) or 'none'}"
+        )
+    if checkpoint.labels is None or len(checkpoint.labels) < 2:
+        raise ValueError(f"{where} has no names of labels, or fewer than two: text-classification needs them")
+    preprocessor = handles.build_preprocessor(checkpoint)
+    model = checkpoint.build("text_classifier")[1]
+    return TaskModel("text-classification", preprocessor, model, checkpoint.labels)
+
+
+def _load_run(folder):
+    """The model in a run folder of `finetune`."""
     for name in ("config.json", "labels.json", "model.keras"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no fine-tuned model: there is no {name}. Give a run folder")

@@ -96,7 +96,7 @@ def one_line(code, err, *parts):
         ({"--train": "huge.csv"}, ["row 1", "1,000,000 bytes"]),
         ({"--train": "blank.csv"}, ["row 1", "the text is empty"]),
         ({"--text-column": "text"}, ["train.csv, row 1", "'text'", "--text-column"]),
-        ({"--model": "none"}, ["there is no folder none"]),
+        ({"--model": "none"}, ["there is no folder 'none'"]),
         ({"--model": "."}, ["config.json"]),
         ({"--model": "cut"}, ["cut/model.safetensors is damaged or cut short"]),
         ({"--sequence-length": 33}, ["sequence_length=33", "at most 32"]),
@@ -129,7 +129,7 @@ def test_mistakes_of_the_others(keras_bert, files, run_folder):
     for command in (("evaluate", "bert", "--data", "test.csv"), ("predict", "bert", "x"),
                     ("export", "bert", "--output", "x")):  # fmt: skip
         code, _, err = keras_bert(*command)
-        one_line(code, err, "bert is no fine-tuned model")
+        one_line(code, err, "is no fine-tuned text classifier: its heads are none")
     (files / "unknown.csv").write_text("text,label\na film,positive\nfilms,mixed\n")
     code, _, err = keras_bert("evaluate", run_folder, "--data", "unknown.csv")
     one_line(code, err, "row 2 has the label 'mixed'", "'negative', 'positive'")

@@ -1,4 +1,7 @@
+import dataclasses
 import inspect
+import sys
+import warnings
 
 import keras
 import numpy as np
@@ -9,7 +12,7 @@ from oracle import bert, gelu, gelu_new, random_tensors
 import keras_bert_app as kba
 from keras_bert_app import layers
 from keras_bert_app.config import BertConfig
-from keras_bert_app.encoder import bert_encoder
+from keras_bert_app.encoder import bert_encoder, encoder_config, encoder_of
 
 CONFIG = BertConfig(
     vocab_size=61, hidden_size=10, num_hidden_layers=3, num_attention_heads=2, intermediate_size=37,
@@ -155,13 +158,13 @@ import keras, numpy as np
 from oracle import bert, gelu, gelu_new, random_tensors
 from test_encoder import inputs
 import keras_bert_app as kba
-from keras_bert_app.checkpoints.huggingface import read_encoder
+from keras_bert_app.checkpoints import huggingface
 
 assert keras.config.backend() == os.environ["KERAS_BACKEND"]
 assert "tensorflow" not in sys.modules
 keras.utils.set_random_seed(3)
 for policy, tolerance in (("float32", 2e-6), ("mixed_bfloat16", 0.1)):
-    encoder = read_encoder(sys.argv[1], policy)
+    encoder, _ = huggingface.read(sys.argv[1]).build(dtype=policy)
     outputs, given = encoder(inputs()), inputs()
     for row in range(3):
         expected, pooled = bert(random_tensors(), *(v[row] for v in given.values()), heads=2)
@@ -215,3 +218,209 @@ def test_minilm_equals_its_reference():
     pair = run(reference["pair_ids"], reference["pair_type_ids"])
     np.testing.assert_allclose(pair["sequence_output"][0], reference["pair_last_hidden_state"], atol=1e-4)
     np.testing.assert_allclose(pair["pooled_output"][0], reference["pair_pooler_output"].ravel(), atol=1e-4)
+
+
+# attentions
+
+
+def attentions_of(tensors, x, mask, layer, heads):
+    """The attention weights of one block for one sequence, in NumPy: `(heads, length, length)`."""
+    name = f"encoder.layer.{layer}.attention.self"
+    query, key = (x @ tensors[f"{name}.{n}.weight"].T + tensors[f"{name}.{n}.bias"] for n in ("query", "key"))
+    query, key = (np.stack(np.split(y, heads, axis=1)) for y in (query, key))  # (heads, length, head_size)
+    scores = query @ key.transpose(0, 2, 1) / np.sqrt(query.shape[-1])
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True)) * (mask != 0)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def with_attentions(encoder, dtype=None, **options):
+    """An encoder with the same weights that returns its attentions."""
+    made = bert_encoder(encoder_config(encoder), dtype, output_attentions=True, **options)
+    for new, old in zip(made.weights, encoder.weights, strict=True):
+        assert new.path == old.path
+        new.assign(old.value)
+    return made
+
+
+@pytest.mark.parametrize(("policy", "tolerance"), [("float32", 2e-6), ("mixed_bfloat16", 0.05)])
+def test_attentions_against_oracle(pretrained, policy, tolerance):
+    _, plain = kba.from_pretrained(pretrained, dtype=policy)
+    outputs, given = with_attentions(plain, policy)(inputs()), inputs()
+    assert [a.shape for a in outputs["attentions"]] == 3 * [(3, 2, 7, 7)]
+    for row in range(3):
+        found, _ = bert(random_tensors(), *(v[row] for v in given.values()), heads=2)
+        for layer, x in enumerate(found[:-1]):
+            expected = attentions_of(random_tensors(), x, given["input_mask"][row], layer, 2)
+            weights = np.asarray(outputs["attentions"][layer][row], "float32")
+            np.testing.assert_allclose(weights, expected, atol=tolerance)
+    np.testing.assert_array_equal(outputs["pooled_output"], plain(given)["pooled_output"])
+
+
+def test_attentions_of_a_known_model():
+    folder = data_file("checkpoints/huggingface_pretraining")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of heads that are not read here
+        encoder = with_attentions(kba.from_pretrained(folder)[1])
+    given, expected = np.load(data_file("checkpoints/inputs.npz")), np.load(folder / "expected.npz")
+    found = np.stack(encoder({name: given[name] for name in inputs()})["attentions"])
+    np.testing.assert_allclose(found, expected["attention_probs"], atol=2e-5)
+
+
+def test_attentions_are_those_before_dropout():
+    encoder = bert_encoder(
+        dataclasses.replace(CONFIG, attention_probs_dropout_prob=0.9), output_attentions=True
+    )
+    given = inputs()
+    found = encoder(given, training=True)["attentions"]
+    np.testing.assert_allclose(np.sum(found, axis=-1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("rematerialize", [False, True])
+def test_keras_file_with_attentions(tmp_path, rematerialize):
+    encoder = bert_encoder(CONFIG, output_attentions=True, rematerialize=rematerialize)
+    assert [a.shape for a in encoder.output["attentions"]] == 3 * [(None, 2, None, None)]
+    encoder.save(tmp_path / "encoder.keras")
+    loaded = keras.saving.load_model(tmp_path / "encoder.keras")
+    given = inputs()
+    np.testing.assert_array_equal(encoder(given)["attentions"], loaded(given)["attentions"])
+    assert [v.path for v in loaded.weights] == [v.path for v in bert_encoder(CONFIG).weights]
+    assert loaded.get_layer("layer_1").rematerialize == rematerialize
+
+
+# encoder_config
+
+UNUSUAL = BertConfig(
+    vocab_size=41, hidden_size=15, num_hidden_layers=2, num_attention_heads=5, intermediate_size=7,
+    hidden_act="relu", hidden_dropout_prob=0.3, attention_probs_dropout_prob=0, max_position_embeddings=9,
+    type_vocab_size=3, initializer_range=0.5, layer_norm_eps=1e-5,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [UNUSUAL, CONFIG, dataclasses.replace(CONFIG, hidden_act="gelu_new")])
+def test_encoder_config(config, tmp_path):
+    encoder = bert_encoder(config, output_attentions=True)
+    head = keras.layers.Dense(3)(encoder.output["sequence_output"])
+    for model in (encoder, kba.text_classifier(encoder, 5), keras.Model(encoder.input, head)):
+        assert encoder_config(model) == config
+    encoder.save(tmp_path / "encoder.keras")
+    assert encoder_config(keras.saving.load_model(tmp_path / "encoder.keras")) == config
+
+
+def test_encoder_config_of_no_bert():
+    given = keras.Input((7,))
+    named = keras.Model(given, keras.layers.Dense(3, name="layer_0")(given))
+    for model in (named, keras.Sequential(), None):
+        with pytest.raises(ValueError, match="has no layer word_embeddings, .*, layer_0: give an encoder"):
+            encoder_config(model)
+
+
+@pytest.mark.parametrize("output_attentions", [False, True])
+def test_encoder_of(output_attentions):
+    encoder = bert_encoder(CONFIG, output_attentions=output_attentions)
+    found, expected = encoder_of(kba.text_classifier(encoder, 5))(inputs()), encoder(inputs())
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+# rematerialize
+
+REMATERIALIZE = """
+import os, sys
+import keras, numpy as np
+from test_encoder import CONFIG, bert_encoder, dataclasses, inputs
+
+assert keras.config.backend() == os.environ["KERAS_BACKEND"]
+config = dataclasses.replace(CONFIG, num_hidden_layers=2)
+
+def trained(policy, output_attentions, rematerialize, eager):
+    keras.utils.set_random_seed(3)
+    encoder = bert_encoder(config, policy, output_attentions, rematerialize)
+    y = keras.layers.Dense(5, dtype="float32", name="head")(encoder.output["pooled_output"])
+    if output_attentions:  # a gradient goes through them too
+        y = y + keras.ops.cast(keras.ops.sum(encoder.output["attentions"][1] ** 2), "float32")
+    model = keras.Model(encoder.input, y)
+    for variable in model.variables:
+        if "seed" in variable.path:
+            variable.assign([3, 0])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=eager, jit_compile="auto" if JAX else False)
+    keras.utils.set_random_seed(4)  # Torch has a state of its own
+    for _ in range(2):
+        model.train_on_batch(inputs(), np.array([0, 4, 2]))
+    values = {v.path: keras.ops.convert_to_numpy(v.value) for v in model.weights}
+    states = [v.numpy().tolist() for v in model.variables if "seed" in v.path]
+    return values, states
+
+JAX = keras.config.backend() == "jax"
+for policy, output_attentions, eager in eval(sys.argv[1]):
+    (found, states), (expected, before) = (
+        trained(policy, output_attentions, rematerialize, eager) for rematerialize in (True, False))
+    assert keras.config.backend() == "torch" or states == before
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
+print("same")
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "runs"),
+    [
+        ("tensorflow", [("mixed_bfloat16", True, False), ("float32", False, True)]),
+        ("jax", [("mixed_bfloat16", True, False)]),
+        ("torch", [("float32", False, False), ("mixed_bfloat16", True, False)]),
+    ],
+)
+def test_rematerialize_trains_the_same(backend, runs):
+    pytest.importorskip(backend, reason=f"the package {backend} is not installed")
+    done = run_python(REMATERIALIZE, runs, KERAS_BACKEND=backend)
+    assert done.stdout.strip() == "same", done.stderr
+    assert "watched tensor" not in done.stderr
+
+
+MEMORY = """
+import re
+from pathlib import Path
+import keras, numpy as np
+from test_encoder import BertConfig, bert_encoder
+
+config = BertConfig(61, hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64)
+
+def peak(rematerialize, batch, length):
+    encoder = bert_encoder(config, rematerialize=rematerialize)
+    model = keras.Model(encoder.input, keras.layers.Dense(5)(encoder.output["pooled_output"]))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    ids = np.ones((batch, length), "int32")
+    given = {"input_word_ids": ids, "input_mask": ids, "input_type_ids": 0 * ids}
+    model.train_on_batch(given, np.zeros(batch))
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+print(peak(False, 2, 3), peak(True, 12, 384), peak(False, 12, 384))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
+@pytest.mark.parametrize("backend", ["tensorflow", "torch"])
+def test_rematerialize_saves_memory(backend):
+    pytest.importorskip(backend, reason=f"the package {backend} is not installed")
+    done = run_python(MEMORY, KERAS_BACKEND=backend)
+    before, less, usual = map(int, done.stdout.split())
+    assert less - before < 0.6 * (usual - before), done.stderr
+
+
+def test_rematerialize_keeps_nothing_on_jax():
+    pytest.importorskip("jax", reason="the package jax is not installed")
+    code = """
+import keras, numpy as np
+from jax import make_jaxpr, grad
+from test_encoder import CONFIG, bert_encoder, inputs
+for rematerialize in (False, True):
+    encoder = bert_encoder(CONFIG, rematerialize=rematerialize)
+    values = [v.value for v in encoder.trainable_variables]
+    fixed = [v.value for v in encoder.non_trainable_variables]
+    def loss(values):
+        return encoder.stateless_call(values, fixed, inputs(), training=True)[0]["pooled_output"].sum()
+    print(str(make_jaxpr(grad(loss))(values)).count("prevent_cse=True"))
+"""
+    done = run_python(code, KERAS_BACKEND="jax")
+    assert done.stdout.split() == ["0", "3"], done.stderr

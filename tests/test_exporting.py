@@ -104,9 +104,13 @@ def test_a_file_in_the_way(tmp_path, run_folder):
 
 
 def test_folders_that_are_no_model(tmp_path, run_folder):
-    with pytest.raises(FileNotFoundError, match="none is no fine-tuned model: there is no config.json"):
+    with pytest.raises(FileNotFoundError, match="there is no .*none: check the path"):
         kba.load(tmp_path / "none")
     shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / "config.json").rename(tmp_path / "config.json")
+    with pytest.raises(FileNotFoundError, match="run is no fine-tuned model: there is no config.json"):
+        kba.load(tmp_path / "run")
+    (tmp_path / "config.json").rename(tmp_path / "run" / "config.json")
     path = tmp_path / "run" / "model.keras"
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match="run is damaged or no fine-tuned model"):

@@ -7,7 +7,6 @@ from conftest import data_file, write_pretrained
 from oracle import random_tensors
 
 import keras_bert_app as kba
-from keras_bert_app.checkpoints import names
 
 
 def test_old_names_and_prefixes(tmp_path, pretrained):
@@ -32,12 +31,6 @@ def test_float16_weights(tmp_path, pretrained):
     )
 
 
-def test_tensors_of_heads_are_named(tmp_path):
-    tensors = {**random_tensors(), "classifier.weight": np.zeros((2, 10), "float32")}
-    with pytest.warns(UserWarning, match="not used by the encoder: classifier.weight"):
-        kba.from_pretrained(write_pretrained(tmp_path, tensors))
-
-
 def test_missing_pooler_is_named(tmp_path):
     tensors = {name: value for name, value in random_tensors().items() if "pooler" not in name}
     with pytest.warns(UserWarning, match=r"no pooler: pooler.dense.weight, pooler.dense.bias"):
@@ -47,17 +40,19 @@ def test_missing_pooler_is_named(tmp_path):
 def test_missing_tensor(tmp_path):
     tensors = random_tensors()
     del tensors["encoder.layer.1.output.dense.bias"]
-    with pytest.raises(ValueError, match="lacks tensors of the encoder: encoder.layer.1.output.dense.bias"):
+    with pytest.raises(ValueError, match="lacks tensors: encoder.layer.1.output.dense.bias"):
         kba.from_pretrained(write_pretrained(tmp_path, tensors))
 
 
 def test_a_layer_too_many(tmp_path):
-    with pytest.raises(ValueError, match="for which config.json has no place: encoder.layer.2.attention"):
+    with pytest.raises(ValueError, match="for which there is no place: encoder.layer.2.attention"):
         kba.from_pretrained(write_pretrained(tmp_path, num_hidden_layers=2))
 
 
 def test_other_shape(tmp_path):
-    with pytest.raises(ValueError, match=r"has shape \(10, 37\), config.json asks for \(10, 36\)"):
+    with pytest.raises(
+        ValueError, match=r"intermediate.dense.weight has shape \(37, 10\), the config asks for \(36, 10\)"
+    ):
         kba.from_pretrained(write_pretrained(tmp_path, intermediate_size=36))
 
 
@@ -76,13 +71,13 @@ def test_missing_file(pretrained, name):
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
+    with pytest.raises(FileNotFoundError, match="there is no .*none: check the path"):
         kba.from_pretrained(tmp_path / "none")
 
 
 def test_vocabulary_of_another_model(tmp_path):
     tensors = random_tensors(vocabulary=51)
-    with pytest.raises(ValueError, match=r"vocab.txt has 5. tokens, config.json says vocab_size=51"):
+    with pytest.raises(ValueError, match=r"its vocabulary has 5. tokens, its config says vocab_size=51"):
         kba.from_pretrained(write_pretrained(tmp_path, tensors, vocab_size=51))
 
 
@@ -118,29 +113,6 @@ def test_casing_comes_from_the_folder(pretrained):
 def test_dtype(pretrained):
     _, encoder = kba.from_pretrained(pretrained, dtype="mixed_bfloat16")
     assert encoder.output["sequence_output"].dtype == "bfloat16"
-
-
-def test_a_variable_without_a_name():
-    with pytest.raises(KeyError, match="no name for the variable layer_1/extra"):
-        names.source_name("layer_1/extra", names.HUGGINGFACE)
-
-
-@pytest.mark.parametrize(
-    ("folder", "pooler"),
-    [("huggingface_pretraining", True), ("huggingface_classifier", True), ("huggingface_ner", False)],
-)
-def test_real_files(folder, pooler):
-    inputs = np.load(data_file("checkpoints/inputs.npz"))
-    expected = np.load(data_file("checkpoints/huggingface_pretraining/expected.npz"))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        _, encoder = kba.from_pretrained(data_file(f"checkpoints/{folder}"))
-    assert any("not used by the encoder" in str(w.message) for w in caught)
-    names = ("input_word_ids", "input_mask", "input_type_ids")
-    outputs = encoder({name: inputs[name] for name in names})
-    np.testing.assert_allclose(np.stack(outputs["encoder_outputs"]), expected["layer_outputs"], atol=2e-5)
-    if pooler:
-        np.testing.assert_allclose(outputs["pooled_output"], expected["pooled_output"], atol=2e-5)
 
 
 def test_every_tensor_of_minilm_is_used():

@@ -111,8 +111,9 @@ def test_classifier_shares_the_encoder(pretrained):
     model = kba.text_classifier(encoder, 3)
     assert model.get_layer("layer_1") is encoder.get_layer("layer_1")
     assert model.output.dtype == "float32"
-    with pytest.raises(ValueError, match="num_classes=1"):
-        kba.text_classifier(encoder, 1)
+    for build in (kba.text_classifier, kba.token_classifier):
+        with pytest.raises(ValueError, match="num_classes=0"):
+            build(encoder, 0)
 
 
 def test_tasks_are_found_by_name():

@@ -1,124 +1,145 @@
-"""Read a Hugging Face folder: `config.json`, `model.safetensors`, `vocab.txt`."""
+"""Read a Hugging Face folder: `config.json`, `model.safetensors` and the tokenizer's files."""
 
-import json
 import warnings
 from pathlib import Path
 
-import numpy as np
-
-from keras_bert_app.checkpoints import names
+from keras_bert_app.checkpoints import names, tokenizers
+from keras_bert_app.checkpoints.checkpoint import Checkpoint, Tensors
 from keras_bert_app.config import BertConfig
-from keras_bert_app.encoder import bert_encoder
 
-# A constant 0, 1, 2, ... that old versions of Transformers wrote with the weights.
-CONSTANTS = {"embeddings.position_ids"}
+FORMAT = "huggingface"
+CONVERT = (
+    "convert it where torch is installed: "
+    'python -c "import torch; from safetensors.torch import save_file; '
+    "save_file({k: v.clone().contiguous() for k, v in "
+    "torch.load('pytorch_model.bin', map_location='cpu', weights_only=True).items()}, 'model.safetensors')\""
+)
+TORCH = (2, 10)  # older ones run code from a file in spite of weights_only: CVE-2025-32434, CVE-2026-24747
 
-# What the names of an encoder's tensors begin with; all others belong to heads.
-ENCODER = ("embeddings.", "encoder.", "pooler.")
 
-
-def read_encoder(folder, dtype=None):
-    """The encoder in a Hugging Face folder.
+def read(folder):
+    """What a Hugging Face folder holds.
 
     Args:
-        folder: holds `config.json` and `model.safetensors`.
-        dtype: Keras dtype policy, see `bert_encoder`.
+        folder: holds `config.json` and `model.safetensors`, whole or in parts with an index, or
+            `pytorch_model.bin`, which needs torch.
 
     Returns:
-        A `keras.Model`, see `bert_encoder`.
+        `Checkpoint`.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is damaged, or config and weights do not belong together.
+        ValueError: a file is damaged or not supported.
+        ModuleNotFoundError: the weights are in `pytorch_model.bin`, and there is no torch.
     """
     folder = Path(folder)
-    encoder = bert_encoder(BertConfig.from_json(folder / "config.json"), dtype)
-    fill(encoder, folder / "model.safetensors")
-    return encoder
+    values = tokenizers.read_json(folder / "config.json")
+    config = BertConfig.from_json(folder / "config.json")
+    tensors = _open(folder)
+    found = names.HUGGINGFACE.names(config.num_hidden_layers)
+    architecture = str((values.get("architectures") or [""])[0])
+    is_tagger = architecture.endswith("ForTokenClassification") or (
+        not architecture and "pooler.dense.weight" not in tensors.shapes
+    )
+    for path in names.HEADS["text_classifier" if is_tagger else "token_classifier"]:
+        del found[path]  # both have one name
+    return Checkpoint(
+        format=FORMAT,
+        config=config,
+        tokenizer=tokenizers.from_huggingface(folder),
+        tensors=tensors,
+        names=found,
+        leftovers=names.HUGGINGFACE.leftovers,
+        labels=_labels(values, tensors.shapes),
+    )
 
 
-def fill(encoder, path):
-    """Assigns every variable of `encoder` from the safetensors file `path`.
+def _labels(values, shapes):
+    """The labels of the classifier in the order of its outputs, or None."""
+    by_index = values.get("id2label")
+    if "classifier.bias" not in shapes or not isinstance(by_index, dict):
+        return None
+    indices = sorted(by_index, key=int)
+    count = shapes["classifier.bias"][0]
+    return [by_index[i] for i in indices] if [int(i) for i in indices] == list(range(count)) else None
 
-    Tensors of heads are left alone and named in a warning; so is a pooler that the file
-    lacks, as models for tagging and question answering do: it keeps its fresh weights.
 
-    Raises:
-        ValueError: the file is damaged, lacks a tensor, or has one of another shape.
-    """
+def _open(folder):
+    """The tensors of a folder, by their names without prefix."""
+    for name, reader in (("model.safetensors", _open_safetensors), ("pytorch_model.bin", _open_pickled)):
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            parts = sorted(set(tokenizers.read_json(index).get("weight_map", {}).values()))
+            paths = [folder / Path(part).name for part in parts]  # no path leads out of the folder
+            missing = [path.name for path in paths if not path.is_file()]
+            if missing or not paths:
+                raise FileNotFoundError(f"{index} names files that are missing: {', '.join(missing)}")
+        elif (folder / name).is_file():
+            paths = [folder / name]
+        else:
+            continue
+        return _tensors(paths[0] if len(paths) == 1 else index, [reader(path) for path in paths])
+    raise FileNotFoundError(
+        f"{folder} has no model.safetensors: a Hugging Face folder holds its weights there"
+    )
+
+
+def _tensors(path, files):
+    """`Tensors` of files that are given as `(shapes, read)`."""
+    names_in_files = [name for shapes, _ in files for name in shapes]
+    word_embeddings = "embeddings.word_embeddings.weight"
+    prefix = next(
+        (n.removesuffix(word_embeddings) for n in names_in_files if n.endswith(word_embeddings)), ""
+    )
+    shapes, readers = {}, {}
+    for shapes_of_file, read_tensor in files:
+        for name, shape in shapes_of_file.items():
+            short = name.removeprefix(prefix).replace("LayerNorm.gamma", "LayerNorm.weight")
+            short = short.replace("LayerNorm.beta", "LayerNorm.bias")
+            shapes[short], readers[short] = tuple(shape), (read_tensor, name)
+
+    def read_by_short_name(short):
+        read_tensor, name = readers[short]
+        return read_tensor(name)
+
+    return Tensors(path, shapes, read_by_short_name)
+
+
+def _open_safetensors(path):
+    """The shapes in a safetensors file, and a function that reads one tensor."""
     from safetensors import SafetensorError, safe_open
 
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: a Hugging Face folder holds its weights there")
     try:
-        with safe_open(path, framework="numpy") as file:
-            tensors = {short_name(name): (name, file) for name in file.keys()}  # noqa: SIM118
-            values, missing = [], []
-            for variable in encoder.weights:
-                name, transposed = names.source_name(variable.path, names.HUGGINGFACE)
-                if name not in tensors:
-                    missing.append((variable.path, name))
-                    continue
-                full_name, _ = tensors.pop(name)
-                value = file.get_tensor(full_name)
-                value = value.T if transposed else value
-                if value.shape != tuple(variable.shape):
-                    raise ValueError(
-                        f"{path}: {full_name} has shape {value.shape}, config.json asks for "
-                        f"{tuple(variable.shape)} (both as in Keras): they are not of the same model"
-                    )
-                values.append((variable, value))
+        file = safe_open(path, framework="numpy")
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or cut short ({error}): download it again") from error
-    pooler = [name for variable, name in missing if variable.startswith("pooler/")]
-    others = [name for variable, name in missing if not variable.startswith("pooler/")]
-    if others:
-        raise ValueError(f"{path} lacks tensors of the encoder: {', '.join(others)}")
-    rest = sorted(name for name in tensors if name.startswith(ENCODER) and name not in CONSTANTS)
-    if rest:
-        raise ValueError(
-            f"{path} has tensors of an encoder for which config.json has no place: {', '.join(rest)}"
+    return shapes, file.get_tensor
+
+
+def _open_pickled(path):
+    """The shapes in a file of torch, and a function that reads one tensor; nothing in it is run."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"{path} can be read by torch only, which is not installed: {CONVERT}"
+        ) from error
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < TORCH:
+        raise ModuleNotFoundError(
+            f"{path}: torch {torch.__version__} may run code that is hidden in such a file: "
+            f"install torch {'.'.join(map(str, TORCH))} or newer, or get model.safetensors"
         )
-    for variable, value in values:
-        variable.assign(value.astype(np.float32))
-    if pooler:
-        warnings.warn(f"{path} has no pooler: {', '.join(pooler)} start with fresh weights", stacklevel=3)
-    unused = sorted(full_name for name, (full_name, _) in tensors.items() if name not in CONSTANTS)
-    if unused:
-        warnings.warn(f"{path}: not used by the encoder: {', '.join(unused)}", stacklevel=3)
-
-
-def short_name(name):
-    """A tensor's name without the model's prefix and in today's words for LayerNorm."""
-    name = name.removeprefix("bert.")
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-
-
-def read_tokenizer_options(folder):
-    """What the folder says of its tokenizer: the arguments of `BertTokenizer`.
-
-    Args:
-        folder: holds `vocab.txt` and, mostly, `tokenizer_config.json`.
-
-    Returns:
-        dict with `vocabulary`, the path of `vocab.txt`, `lowercase` and `strip_accents`.
-    """
-    folder = Path(folder)
-    options = {}
-    path = folder / "tokenizer_config.json"
-    if path.exists():
-        try:
-            options = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from error
-        if not isinstance(options, dict):
-            raise ValueError(f"{path} holds no JSON object: it is not the config of a tokenizer")
-    if options.get("tokenize_chinese_chars") is False:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # of many kinds: the file may be anything
+        reason = str(error).strip().split("\n")[0]
         raise ValueError(
-            f"{path}: tokenize_chinese_chars=False is not supported: Chinese characters are words"
-        )
-    return {
-        "vocabulary": folder / "vocab.txt",
-        "lowercase": options.get("do_lower_case", True),  # Transformers does unless told otherwise
-        "strip_accents": options.get("strip_accents"),
-    }
+            f"{path} is damaged, or no file of weights alone ({reason}): get it again"
+        ) from error
+    if not isinstance(tensors, dict) or not all(hasattr(value, "numpy") for value in tensors.values()):
+        raise ValueError(f"{path} holds no tensors by their names: it is not the weights of a model")
+    return {name: value.shape for name, value in tensors.items()}, lambda name: tensors[name].float().numpy()

@@ -5,50 +5,13 @@ import numpy as np
 from keras import ops
 
 from keras_bert_app.data import readers
+from keras_bert_app.heads import text_classifier
 
 METRIC = "accuracy"
 WORST = 20  # mistakes in a report
 WIDEST = 12  # labels of a confusion matrix that is shown
 
 read = readers.read_labelled
-
-
-def text_classifier(encoder, num_classes, dropout=0.1):
-    """The encoder with a classification head: dropout and one dense layer on `pooled_output`.
-
-    Args:
-        encoder: from `bert_encoder` or `from_pretrained`. Its layers are shared, not copied:
-            training the classifier trains the encoder.
-        num_classes: number of labels, at least 2.
-        dropout: rate before the dense layer.
-
-    Returns:
-        A functional `keras.Model` with the encoder's inputs and float32 logits
-        `(batch, num_classes)`.
-
-    Raises:
-        ValueError: `num_classes` is below 2.
-
-    Example:
-
-    >>> encoder = bert_encoder(BertConfig(
-    ...     vocab_size=99, hidden_size=10, num_hidden_layers=3, num_attention_heads=2,
-    ...     intermediate_size=37))
-    >>> text_classifier(encoder, num_classes=5).output_shape
-    (None, 5)
-
-    Reference: [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 4.1.
-    """
-    if num_classes < 2:
-        raise ValueError(f"num_classes={num_classes}: a classifier needs at least 2")
-    x = keras.layers.Dropout(dropout, name="classifier_drop")(encoder.output["pooled_output"])
-    logits = keras.layers.Dense(
-        num_classes,
-        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
-        name="classifier",
-        dtype="float32",
-    )(x)  # (batch, num_classes)
-    return keras.Model(encoder.input, logits, name="text_classifier")
 
 
 def find_labels(examples):
@@ -85,7 +48,7 @@ def encode_labels(examples, labels):
 
 
 def build(encoder, labels, dropout):
-    """See `text_classifier`."""
+    """See `heads.text_classifier`."""
     return text_classifier(encoder, len(labels), dropout)
 
 
@@ -206,7 +169,7 @@ def serve(model, preprocessor, labels):
     """What the exported model does.
 
     Args:
-        model: from `text_classifier`.
+        model: from `build`.
         preprocessor: `BertPreprocessor`.
         labels: the label of each column.
 

@@ -1,0 +1,77 @@
+"""Find out which format a folder is in, and open it."""
+
+import dataclasses
+from pathlib import Path
+
+from keras_bert_app.checkpoints import (
+    google,
+    huggingface,
+    keras_hub,
+    model_garden,
+    tensorflow_files,
+    tfhub,
+    tokenizers,
+)
+
+NOTE = "keras_bert_app.json"
+
+
+def open_folder(path, note=True):
+    """The checkpoint in a folder.
+
+    Args:
+        path: the folder, or the prefix of a TensorFlow checkpoint.
+        note: False to leave out what this package noted because the format has no place for it,
+            as other programs do.
+
+    Returns:
+        `Checkpoint`.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no checkpoint in it.
+        ValueError: a file in it is damaged or not supported.
+    """
+    path = Path(path)
+    checkpoint = _open(path)
+    if note and (path / NOTE).is_file():
+        noted = tokenizers.read_json(path / NOTE)
+        checkpoint = _with_note(checkpoint, noted, path / NOTE)
+    return checkpoint
+
+
+def _open(path):
+    if (path / "encoder" / "saved_model.pb").is_file():
+        preprocess = path / "preprocess"
+        return tfhub.read(path / "encoder", preprocess if preprocess.is_dir() else None)
+    if (path / "saved_model.pb").is_file():
+        return tfhub.read(path)
+    prefix = tensorflow_files.find_prefix(path)
+    if prefix is not None:
+        tensors, _ = tensorflow_files.open_tensors(prefix)
+        is_google = any(name.startswith("bert/") for name in tensors.shapes)
+        return (google if is_google else model_garden).read(prefix, tensors)
+    if (path / "config.json").is_file():
+        values = tokenizers.read_json(path / "config.json")
+        return (keras_hub if keras_hub.is_preset(values) else huggingface).read(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}")
+    there = ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"
+    raise FileNotFoundError(
+        f"{path} holds no checkpoint: there is {there}. Give a folder with config.json (Hugging Face, "
+        "KerasHub), saved_model.pb (TF-Hub) or a .ckpt.index (Google, Model Garden)"
+    )
+
+
+def _with_note(checkpoint, noted, path):
+    """The checkpoint with what this package noted beside it."""
+    fields = {field.name for field in dataclasses.fields(checkpoint)} - {"config", "tokenizer"}
+    changes = {name: value for name, value in noted.items() if name in fields}
+    try:
+        changes["config"] = dataclasses.replace(checkpoint.config, **noted.get("config", {}))
+        if checkpoint.tokenizer:
+            changes["tokenizer"] = {**checkpoint.tokenizer, **noted.get("tokenizer", {})}
+    except TypeError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): remove it, or convert the checkpoint again"
+        ) from error
+    return dataclasses.replace(checkpoint, **changes)

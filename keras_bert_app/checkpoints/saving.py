@@ -1,0 +1,141 @@
+"""Write a model as a checkpoint of another project."""
+
+import dataclasses
+import importlib
+import warnings
+from pathlib import Path
+
+from keras_bert_app import files
+from keras_bert_app.checkpoints import opening, writing
+from keras_bert_app.encoder import encoder_config
+
+# Each format's module, which has `HEADS`, those that it has a place for, and `write`.
+FORMATS = {
+    "huggingface": "huggingface_export",
+    "tfhub": "tfhub_export",
+    "keras_hub": "keras_hub",
+    "google": "google",
+}
+
+
+def save_checkpoint(model, folder, format="huggingface", preprocessor=None, labels=None):
+    """Writes a model as a checkpoint that other programs read.
+
+    Where a format has no place for something, such as the exact GELU in a KerasHub preset, a
+    warning says what other programs will make of it, and `keras_bert_app.json` beside the weights
+    keeps it for `from_pretrained`.
+
+    Args:
+        model: from `bert_encoder`, `pretrainer`, `text_classifier`, `token_classifier` or
+            `span_classifier`. LoRA is written merged into its kernels.
+        folder: to be written; must not exist.
+        format: `"huggingface"`, a folder for Transformers; `"tfhub"`, two SavedModels, `encoder`
+            and `preprocess`, with the interface of TF-Hub's text models; `"keras_hub"`, a preset;
+            or `"google"`, a checkpoint for google-research/bert.
+        preprocessor: `BertPreprocessor` of the model. None leaves out vocabulary and tokenizer,
+            which a TF-Hub pair must have.
+        labels: the labels of a classifier, in the order of its outputs.
+
+    Returns:
+        Path of `folder`.
+
+    Raises:
+        ValueError: there is no such format, or it cannot hold the model.
+        FileExistsError: `folder` exists.
+        OSError: it cannot be written.
+
+    Example:
+
+    ```python
+    preprocessor, encoder = kba.from_pretrained("all-MiniLM-L6-v2")
+    kba.save_checkpoint(encoder, "minilm-hub", "tfhub", preprocessor)
+    ```
+    """
+    kept = heads_of_format(format)
+    config = encoder_config(model)
+    if preprocessor is not None and preprocessor.tokenizer.vocabulary_size > config.vocab_size:
+        raise ValueError(
+            f"the preprocessor has {preprocessor.tokenizer.vocabulary_size} tokens, the model "
+            f"{config.vocab_size}: they do not belong together"
+        )
+    if preprocessor is None and format == "tfhub":
+        raise ValueError("a TF-Hub pair has a preprocessing model: give the preprocessor")
+    num_classes = writing.num_classes_of(model)
+    if labels is not None and len(labels) != num_classes:
+        raise ValueError(f"{len(labels)} labels for {num_classes} outputs: give one for each")
+    folder = Path(folder)
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists: choose another folder, or remove it")
+    left_out = [head for head in writing.heads_of(model) if head not in kept]
+    if left_out:
+        warnings.warn(f"{format} has no place for {', '.join(left_out)}: left out", stacklevel=2)
+    with files.whole(folder) as temporary:
+        temporary.mkdir()
+        _module(format).write(model, config, temporary, preprocessor, labels)
+        _write_note(model, config, temporary, preprocessor, labels)
+    return folder
+
+
+def heads_of_format(format):
+    """The heads that a format has a place for.
+
+    Raises:
+        ValueError: there is no such format.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format={format!r}: one of {', '.join(FORMATS)}")
+    return _module(format).HEADS
+
+
+def _module(format):
+    return importlib.import_module(f"keras_bert_app.checkpoints.{FORMATS[format]}")
+
+
+def _write_note(model, config, folder, preprocessor, labels):
+    """Notes what the format has no place for, and warns of what other programs will get wrong."""
+    found = opening.open_folder(folder)
+    ours, theirs = dataclasses.asdict(config), dataclasses.asdict(found.config)
+    note = {"config": {name: ours[name] for name in ours if ours[name] != theirs[name]}}
+    if "masked_lm" in found.heads:
+        note |= _head_note(model, config, found)
+    if labels is not None and found.labels != list(labels):
+        note["labels"] = list(labels)
+    if preprocessor is not None:
+        tokenizer = preprocessor.tokenizer
+        given = {"lowercase": tokenizer.lowercase, "strip_accents": tokenizer.strip_accents}
+        read = {"strip_accents": None, **found.tokenizer}
+        if read["strip_accents"] is None:
+            read["strip_accents"] = read["lowercase"]
+        given |= {"special_tokens": list(tokenizer.special_tokens)} if tokenizer.special_tokens else {}
+        note["tokenizer"] = {name: value for name, value in given.items() if read.get(name) != value}
+    note = {name: value for name, value in note.items() if value != {}}
+    if note:
+        files.write_json(folder / opening.NOTE, note)
+    if found.format == "tfhub":  # a graph says all, but not so that it can be read
+        return
+    numbers = {**note.get("config", {}), **{k: v for k, v in note.items() if k.startswith("mlm_")}}
+    ignored = ("initializer_range", "hidden_dropout_prob", "attention_probs_dropout_prob")
+    numbers = {name: value for name, value in numbers.items() if name not in ignored}
+    if numbers:
+        said = ", ".join(f"{name}={value!r}" for name, value in numbers.items())
+        warnings.warn(
+            f"this format cannot say {said}: its own programs compute something a little different. "
+            f"{opening.NOTE} keeps it for from_pretrained",
+            stacklevel=3,
+        )
+
+
+def _head_note(model, config, found):
+    """The numbers of the masked language model's head that a format has no place for."""
+    from keras_bert_app.encoder import ACTIVATIONS
+
+    names = {function: name for name, function in ACTIVATIONS.items()}
+    ours = {
+        "mlm_activation": names[model.get_layer("mlm_dense").activation],
+        "mlm_epsilon": model.get_layer("mlm_norm").epsilon,
+    }
+    theirs = {
+        "mlm_activation": found.mlm_activation or found.config.hidden_act,
+        "mlm_epsilon": found.config.layer_norm_eps if found.mlm_epsilon is None else found.mlm_epsilon,
+    }
+    return {name: value for name, value in ours.items() if theirs[name] != value}

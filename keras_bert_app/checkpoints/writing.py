@@ -1,0 +1,47 @@
+"""What every writer of checkpoints needs: the values of a model's variables, by the names of a format."""
+
+import keras
+
+from keras_bert_app.checkpoints.checkpoint import to_stored
+from keras_bert_app.checkpoints.names import HEADS
+from keras_bert_app.layers import TransformerBlock
+
+LORA = ("lora_kernel_a", "lora_kernel_b")
+
+
+def heads_of(model):
+    """The heads of a model: tuple of the keys of `names.HEADS`."""
+    paths = {variable.path for variable in model.weights}
+    return tuple(head for head, (first, *_) in HEADS.items() if first in paths)
+
+
+def stored(model, table, config, skip=()):
+    """The variables of a model as a format has them, one at a time.
+
+    Args:
+        model: an encoder, or a model built on one.
+        table: `names.Table` of the format.
+        config: `BertConfig` of the model.
+        skip: heads that are left out.
+
+    Returns:
+        Iterator of `(name, array)`; LoRA is merged.
+    """
+    names = table.names(config.num_hidden_layers)
+    left_out = {path for head in skip for path in HEADS[head]}
+    blocks = [layer for layer in model.layers if isinstance(layer, TransformerBlock)]
+    dense_layers = {f"{dense.path}/kernel": dense for b in blocks for dense in b.projections.values()}
+    for variable in model.weights:
+        if variable.path in left_out or variable.path.endswith(("seed_generator_state", *LORA)):
+            continue
+        (name, *_), layout = names[variable.path]
+        # Of a dense layer with LoRA, `kernel` is the sum.
+        dense = dense_layers.get(variable.path)
+        value = keras.ops.convert_to_numpy(dense.kernel if dense else variable.value)
+        yield name, to_stored(value.astype("float32"), layout, config.num_attention_heads)
+
+
+def num_classes_of(model):
+    """The number of labels of a text or token classifier, or None."""
+    paths = ("classifier/bias", "token_classifier/bias")
+    return next((variable.shape[0] for variable in model.weights if variable.path in paths), None)

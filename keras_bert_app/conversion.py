@@ -1,0 +1,186 @@
+"""Convert a checkpoint from one format to another, and measure what it changed."""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_bert_app import files, handles, task_model
+from keras_bert_app.checkpoints import opening, saving, writing
+from keras_bert_app.encoder import encoder_config, encoder_of
+
+TOLERANCE = 1e-5
+BATCH, LENGTH, PREDICTIONS = 3, 17, 4
+LENGTH_ON_TFHUB = 128
+
+
+@dataclasses.dataclass
+class Report:
+    """What a conversion changed.
+
+    Args:
+        differences: dict from each layer's and head's output to the largest absolute difference
+            between source and target on a fixed batch.
+        others: the same between the source and what other programs compute from the target, where
+            that is something else, or an empty dict.
+        left_out: heads that the target's format has no place for.
+    """
+
+    differences: dict
+    others: dict
+    left_out: tuple
+
+    @property
+    def largest(self):
+        """The largest difference, not a number if any is."""
+        return float(np.max(list(self.differences.values())))
+
+    def __str__(self):
+        lines = ["largest absolute difference between source and target"]
+        width = max(map(len, [*self.differences, *self.left_out])) + 2
+        if self.others:
+            lines.append(" " * width + "read here  elsewhere")
+        for name, difference in self.differences.items():
+            other = f"{self.others[name]:11.1e}" if self.others else ""
+            lines.append(f"{name:{width}}{difference:9.1e}{other}")
+        lines += [f"{name:{width}}left out: the format has no place for it" for name in self.left_out]
+        return "\n".join(lines)
+
+
+def convert(source, target, format="huggingface", tolerance=TOLERANCE, offline=False):
+    """Writes a checkpoint in another format, heads, labels and tokenizer too, and measures it.
+
+    Source and target are run on the same batch, and the outputs of every layer and head compared.
+    If they differ by more than `tolerance`, nothing is left at `target`.
+
+    Args:
+        source: see `open_checkpoint`; or a run folder of `finetune`.
+        target: folder to be written; must not exist.
+        format: see `save_checkpoint`.
+        tolerance: largest absolute difference of any output.
+        offline: True to make no request.
+
+    Returns:
+        `Report`; `str` of it is a table.
+
+    Raises:
+        ValueError: the outputs differ by more than `tolerance`; or see `save_checkpoint`.
+        FileNotFoundError, FileExistsError, OSError: see `from_pretrained` and `save_checkpoint`.
+
+    Example:
+
+    ```python
+    print(kba.convert("uncased_L-12_H-768_A-12/bert_model.ckpt", "bert-base-uncased", "huggingface"))
+    ```
+    """
+    target = Path(target)
+    if target.exists():
+        raise FileExistsError(f"{target} exists: choose another folder, or remove it")
+    preprocessor, encoder, model, labels, heads = _read(source, format, offline)
+    with files.whole(target) as temporary:
+        saving.save_checkpoint(model, temporary, format, preprocessor, labels)
+        ours = outputs(encoder, model)
+        checkpoint = opening.open_folder(temporary)
+        differences = _compare(ours, outputs(*_build(checkpoint, checkpoint.model)))
+        if format == "tfhub":
+            for name, value in _compare(
+                ours, _graph_outputs(temporary / "encoder", checkpoint.config)
+            ).items():
+                differences[name] = max(differences[name], value)
+        others, plain = {}, opening.open_folder(temporary, note=False)
+        if format != "tfhub" and _numbers(plain) != _numbers(checkpoint):
+            others = _compare(ours, outputs(*_build(plain, plain.model)))
+        left_out = tuple(head for head in heads if head not in checkpoint.heads)
+        report = Report(differences, others, left_out)
+        if not report.largest <= tolerance:  # NaN too
+            raise ValueError(
+                f"{target} is not written: its outputs differ from those of {source} by more than "
+                f"tolerance={tolerance}:\n{report}"
+            )
+    return report
+
+
+def _read(source, format, offline):
+    """The preprocessor, or None, the encoder, the model, the labels and the heads of a source."""
+    if (Path(str(source)) / "model.keras").is_file():
+        run = task_model.load(source)
+        return run.preprocessor, encoder_of(run.model), run.model, run.labels, writing.heads_of(run.model)
+    checkpoint = handles.open_checkpoint(source, offline)
+    preprocessor = None
+    if checkpoint.tokenizer:
+        # As long as those of TF-Hub's preprocessing models, which pad every text to their length.
+        length = min(LENGTH_ON_TFHUB, checkpoint.config.max_position_embeddings)
+        is_open = format == "tfhub" and checkpoint.sequence_length is None
+        preprocessor = handles.build_preprocessor(checkpoint, length if is_open else None)
+    is_kept = set(checkpoint.heads) & set(saving.heads_of_format(format))
+    encoder, model = _build(checkpoint, checkpoint.model if is_kept else None)
+    return preprocessor, encoder, model, checkpoint.labels if is_kept else None, checkpoint.heads
+
+
+def _build(checkpoint, head):
+    """The encoder and the model of a checkpoint, with its pooler, if it has one, though no head needs it."""
+    encoder, model = checkpoint.build(head)
+    if checkpoint.name_of("pooler/kernel") and not any(v.path.startswith("pooler/") for v in model.weights):
+        found = model.output if isinstance(model.output, dict) else {"logits": model.output}
+        model = keras.Model(model.input, {**found, "pooled_output": encoder.output["pooled_output"]})
+    return encoder, model
+
+
+def batch(config, names):
+    """A fixed batch: dict of int arrays of the inputs `names`, with padding, types and positions."""
+    random = np.random.default_rng(0)
+    length = min(LENGTH, config.max_position_embeddings)
+    lengths = np.array([length, max(1, length - 5), max(1, length // 2)])
+    inputs = {
+        "input_word_ids": random.integers(0, config.vocab_size, (BATCH, length)),
+        "input_mask": np.arange(length) < lengths[:, None],
+        "input_type_ids": random.integers(0, config.type_vocab_size, (BATCH, length)),
+        "masked_lm_positions": random.integers(0, length, (BATCH, PREDICTIONS)),
+    }
+    return {name: inputs[name].astype("int32") for name in names}
+
+
+def outputs(encoder, model):
+    """The outputs of every layer and head on a fixed batch.
+
+    Args:
+        encoder: see `bert_encoder`.
+        model: the encoder, or a model with a head on it.
+
+    Returns:
+        dict of float32 arrays.
+    """
+    probe = {"embeddings": encoder.get_layer("embeddings_norm").output}
+    probe |= {f"layer_{index}": output for index, output in enumerate(encoder.output["encoder_outputs"])}
+    if any(variable.path.startswith("pooler/") for variable in model.weights):
+        probe["pooled_output"] = encoder.output["pooled_output"]
+    if model is not encoder:
+        probe |= model.output if isinstance(model.output, dict) else {"logits": model.output}
+    results = keras.Model(model.input, probe)(batch(encoder_config(encoder), model.input), training=False)
+    return {name: keras.ops.convert_to_numpy(value) for name, value in results.items()}
+
+
+def _graph_outputs(folder, config):
+    """The same of a TF-Hub encoder, by the program in its SavedModel."""
+    import tensorflow as tf
+
+    encoder = tf.saved_model.load(str(folder))
+    names = ["input_word_ids", "input_mask", "input_type_ids"]
+    has_head = hasattr(encoder, "mlm")
+    inputs = batch(config, names + ["masked_lm_positions"] * has_head)
+    found = (encoder.mlm if has_head else encoder)({k: tf.constant(v) for k, v in inputs.items()})
+    layers = {f"layer_{index}": output for index, output in enumerate(found["encoder_outputs"])}
+    return {
+        name: np.asarray(value) for name, value in {**found, **layers}.items() if name != "encoder_outputs"
+    }
+
+
+def _compare(ours, theirs):
+    """The largest absolute difference of each output that both have."""
+    return {name: float(np.abs(ours[name] - theirs[name]).max()) for name in ours if name in theirs}
+
+
+def _numbers(checkpoint):
+    config = checkpoint.config
+    return config.hidden_act, config.layer_norm_eps, checkpoint.mlm_activation, checkpoint.mlm_epsilon

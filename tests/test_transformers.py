@@ -1,0 +1,119 @@
+"""What Hugging Face Transformers makes of the folders that this package writes."""
+
+import formats
+import numpy as np
+import pytest
+from conftest import write_pretrained
+from oracle import random_tensors
+
+import keras_bert_app as kba
+
+transformers = pytest.importorskip("transformers", reason="pip install '.[peers]'")
+torch = pytest.importorskip("torch", reason="pip install '.[peers]'")
+INPUTS = {
+    "input_ids": "input_word_ids",
+    "attention_mask": "input_mask",
+    "token_type_ids": "input_type_ids",
+}
+
+
+def batch():
+    random = np.random.default_rng(0)
+    return {
+        "input_word_ids": random.integers(0, 61, (3, 7)),
+        "input_mask": (np.arange(7) < [[7], [5], [2]]).astype("int64"),
+        "input_type_ids": random.integers(0, 2, (3, 7)),
+    }
+
+
+def theirs(folder, kind):
+    """Their outputs, after a check that no tensor was missing or of no use."""
+    model, info = getattr(transformers, kind).from_pretrained(
+        folder, output_loading_info=True, attn_implementation="eager"
+    )
+    assert not any(info.values()), info
+    given = {name: torch.tensor(batch()[ours]) for name, ours in INPUTS.items()}
+    with torch.no_grad():
+        return model.eval()(**given, output_hidden_states=True, output_attentions=True)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    return write_pretrained(folder, formats.huggingface_names(formats.pretraining_tensors()))
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+def test_encoder(activation, tmp_path):
+    folder = write_pretrained(tmp_path / "a", random_tensors(), hidden_act=activation)
+    preprocessor, encoder = kba.from_pretrained(folder, output_attentions=True)
+    path = kba.save_checkpoint(encoder, tmp_path / "b", preprocessor=preprocessor)
+    found, expected = theirs(path, "BertModel"), encoder(batch())
+    for ours, other in zip(expected["encoder_outputs"], found.hidden_states[1:], strict=True):
+        np.testing.assert_allclose(other, ours, atol=2e-5)
+    for ours, other in zip(expected["attentions"], found.attentions, strict=True):
+        np.testing.assert_allclose(other, ours, atol=2e-5)
+    np.testing.assert_allclose(found.pooler_output, expected["pooled_output"], atol=2e-5)
+
+
+def test_pretraining_heads(source, tmp_path):
+    preprocessor, model = kba.from_pretrained(source, head="pretrainer")
+    path = kba.save_checkpoint(model, tmp_path / "b", preprocessor=preprocessor)
+    found = theirs(path, "BertForPreTraining")
+    expected = model({**batch(), "masked_lm_positions": np.tile(np.arange(7), (3, 1))})
+    np.testing.assert_allclose(found.prediction_logits, expected["mlm_logits"], atol=1e-4)
+    np.testing.assert_allclose(found.seq_relationship_logits, expected["nsp_logits"], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "kind"),
+    [
+        (lambda encoder: kba.text_classifier(encoder, 3), "BertForSequenceClassification"),
+        (lambda encoder: kba.token_classifier(encoder, 5), "BertForTokenClassification"),
+        (lambda encoder: kba.span_classifier(encoder), "BertForQuestionAnswering"),
+    ],
+)
+def test_task_heads(build, kind, source, tmp_path):
+    preprocessor, encoder = kba.from_pretrained(source)
+    model = build(encoder)
+    path = kba.save_checkpoint(model, tmp_path / "b", preprocessor=preprocessor)
+    found, expected = theirs(path, kind), model(batch())
+    expected = expected if isinstance(expected, dict) else {"logits": expected}
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=2e-5)
+
+
+@pytest.mark.parametrize(("lowercase", "strip_accents"), [(True, None), (True, False), (False, None)])
+def test_tokenizer(lowercase, strip_accents, source, tmp_path):
+    preprocessor, encoder = kba.from_pretrained(source)
+    tokenizer = kba.BertTokenizer(
+        [*preprocessor.tokenizer.vocabulary, "é", "É", "fïlm"],
+        lowercase=lowercase,
+        strip_accents=strip_accents,
+    )
+    preprocessor = preprocessor.replace(tokenizer=tokenizer)
+    path = kba.save_checkpoint(encoder, tmp_path / "b", preprocessor=preprocessor)
+    loaded = transformers.AutoTokenizer.from_pretrained(path)
+    assert loaded.model_max_length == 32
+    texts = ["The FILM was great!", "É é fïlm, not a film…", "", "a film of 東京", "acting\u200b boring"]
+    ours = preprocessor(texts)
+    found = loaded(texts, padding=True, return_tensors="np")
+    for name, other in INPUTS.items():
+        np.testing.assert_array_equal(found[name], ours[other])
+    pair = loaded(["the plot"], ["was dull"], return_tensors="np")
+    for name, other in INPUTS.items():
+        np.testing.assert_array_equal(pair[name], preprocessor((["the plot"], ["was dull"]))[other])
+
+
+def test_what_they_write(source, tmp_path):
+    """A folder saved by Transformers itself, the tokenizer in `tokenizer.json` alone."""
+    model = transformers.BertForPreTraining.from_pretrained(source)
+    model.save_pretrained(tmp_path / "b")
+    transformers.BertTokenizer.from_pretrained(source).save_pretrained(tmp_path / "b")
+    assert not (tmp_path / "b" / "vocab.txt").exists()
+    preprocessor, encoder = kba.from_pretrained(tmp_path / "b")
+    expected, reference = kba.from_pretrained(source)
+    assert preprocessor.tokenizer.vocabulary == expected.tokenizer.vocabulary
+    for ours, other in zip(encoder.weights, reference.weights, strict=True):
+        if "seed" not in ours.path:
+            np.testing.assert_array_equal(ours, other)
