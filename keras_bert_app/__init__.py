@@ -31,7 +31,7 @@ _NAMES = {
     "open_checkpoint": "handles",
     "pretrainer": "heads",
     "read_labelled": "data.readers",
-    "resize_vocabulary": "adaptation",
+    "resize_vocabulary": "resizing",
     "save_checkpoint": "checkpoints.saving",
     "span_classifier": "heads",
     "text_classifier": "heads",

@@ -2,10 +2,14 @@
 
 import keras
 
-from keras_bert_app import layers
+from keras_bert_app import activations, layers
 from keras_bert_app.config import BertConfig
 
-ACTIVATIONS = {"gelu": layers.gelu_erf, "gelu_new": layers.gelu_tanh, "relu": keras.activations.relu}
+ACTIVATIONS = {
+    "gelu": activations.gelu_erf,
+    "gelu_new": activations.gelu_tanh,
+    "relu": keras.activations.relu,
+}
 
 # The layers with the weights of the embeddings.
 EMBEDDINGS = ("word_embeddings", "position_embeddings", "type_embeddings", "embeddings_norm")
@@ -139,14 +143,14 @@ def encoder_config(model):
     """
     found = encoder_layers(model)
     words, block = found["word_embeddings"], found["layer_0"]
-    activations = {function: name for name, function in ACTIVATIONS.items()}
+    named = {function: name for name, function in ACTIVATIONS.items()}
     return BertConfig(
         vocab_size=words.input_dim,
         hidden_size=words.output_dim,
         num_hidden_layers=sum(name.startswith("layer_") for name in found),
         num_attention_heads=block.num_heads,
         intermediate_size=block.intermediate_size,
-        hidden_act=activations[block.activation],
+        hidden_act=named[block.activation],
         hidden_dropout_prob=found["embeddings_drop"].rate,
         attention_probs_dropout_prob=block.attention_dropout,
         max_position_embeddings=found["position_embeddings"].max_length,

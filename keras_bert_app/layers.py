@@ -1,48 +1,13 @@
 """The layers of BERT in `keras.ops`, for any Keras backend."""
 
-import math
-
 import keras
 from keras import ops
 
-PACKAGE = "keras_bert_app"
+from keras_bert_app import rematerialization
+from keras_bert_app.activations import PACKAGE, gelu_erf
 
 # The dense layers of a transformer block.
 PROJECTIONS = ("query", "key", "value", "attention_output", "intermediate", "output")
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-def gelu_tanh(x):
-    """GELU in its tanh approximation, which Google's BERT models were trained with."""
-    return keras.activations.gelu(x, approximate=True)
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-def gelu_erf(x):
-    """GELU in its exact form, which Hugging Face calls "gelu"."""
-    return _gelu_erf(x)
-
-
-@ops.custom_gradient
-def _gelu_erf(x):
-    # Keeps nothing but `x` for the backward pass; automatic differentiation keeps four float32
-    # tensors of its size, a third of the memory of a training step. In float32 also for bfloat16
-    # input, which is more exact and, on a CPU, faster.
-    kept = None if keras.config.backend() == "torch" else x  # Torch keeps and gives it itself
-
-    def grad(*args, upstream=None):
-        x, upstream = (kept, args[0]) if upstream is None else (args[0], upstream)
-        wide = ops.cast(x, "float32")
-        density = ops.exp(-0.5 * ops.square(wide)) * (2 * math.pi) ** -0.5
-        return upstream * ops.cast(_normal_share(wide) + wide * density, upstream.dtype)
-
-    wide = ops.cast(x, "float32")
-    return ops.cast(wide * _normal_share(wide), x.dtype), grad
-
-
-def _normal_share(x):
-    """The share of the normal distribution below `x`."""
-    return 0.5 * (1.0 + ops.erf(x * 0.5**0.5))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -198,18 +163,6 @@ def _freeze_parts(layer):
             part.trainable = False
 
 
-def _recomputed(function, *args):
-    """`function(*args)`, of which the backward pass keeps the arguments alone."""
-    if keras.config.backend() != "torch":
-        return keras.remat(function)(*args)
-    from torch.utils.checkpoint import set_checkpoint_early_stop
-
-    # Torch would end the second computation by an exception, and Keras keeps exceptions with their
-    # frames, so with all tensors in them, until Python next looks for cycles.
-    with set_checkpoint_early_stop(False):
-        return keras.remat(function)(*args)
-
-
 def _output_spec(layer, x, return_attentions):
     y = keras.KerasTensor(x.shape, layer.compute_dtype)
     if not return_attentions:
@@ -312,9 +265,13 @@ class TransformerBlock(keras.layers.Layer):
         return dict(zip(PROJECTIONS, (*parts, self.intermediate, self.output_dense), strict=True))
 
     def call(self, x, mask, training=None, return_attentions=False):
+        def forward(x, mask):
+            return self._forward(x, mask, training, return_attentions)
+
         if self.rematerialize and training:
-            return self._rematerialized(x, mask, return_attentions)
-        return self._forward(x, mask, training, return_attentions)
+            drops = {self.attention.drop: 1, self.drop: 2}  # how often each is called
+            return rematerialization.recompute(self, forward, drops, x, mask)
+        return forward(x, mask)
 
     def _forward(self, x, mask, training, return_attentions):
         attended = self.attention(x, mask, training=training, return_attentions=return_attentions)
@@ -323,32 +280,6 @@ class TransformerBlock(keras.layers.Layer):
         transformed = self.drop(self.output_dense(self.intermediate(x)), training=training)
         x = self.output_norm(x + transformed)
         return (x, attentions) if return_attentions else x
-
-    def _rematerialized(self, x, mask, return_attentions):
-        # A function of tensors alone, which gives the same a second time: JAX wants that, TensorFlow
-        # takes no keywords, and dropout must drop the same. So every variable is an argument, and
-        # the states of the random numbers are drawn here.
-        variables = self.variables
-        states = self._draw_states()
-        values = [states.get(id(variable), variable.value) for variable in variables]
-
-        def forward(x, mask, *values):
-            with keras.StatelessScope(zip(variables, values, strict=True), initialize_variables=False):
-                return self._forward(x, mask, True, return_attentions)
-
-        # As a float: TensorFlow warns of whole numbers among the arguments.
-        return _recomputed(forward, x, ops.cast(ops.not_equal(mask, 0), x.dtype), *values)
-
-    def _draw_states(self):
-        """The states from which dropout starts in this call, by the ids of their variables."""
-        states = {}
-        for drop, calls in ((self.attention.drop, 1), (self.drop, 2)):
-            if drop.rate > 0:  # without, Keras makes no generator
-                generator = drop.seed_generator
-                state, *_ = [generator.next() for _ in range(calls)]
-                exact = keras.config.backend() == "tensorflow"
-                states[id(generator.state)] = ops.cast(state, "float64") if exact else state
-        return states
 
     def compute_output_shape(self, x_shape, mask_shape=None):
         return x_shape

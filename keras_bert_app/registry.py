@@ -19,14 +19,14 @@ def custom_objects():
     encoder = keras.saving.load_model("encoder.keras", custom_objects=kba.custom_objects())
     ```
     """
-    from keras_bert_app import heads, hub, layers, optimization
+    from keras_bert_app import activations, heads, hub, layers, optimization
 
     objects = [
         layers.PositionEmbedding,
         layers.SelfAttention,
         layers.TransformerBlock,
-        layers.gelu_erf,
-        layers.gelu_tanh,
+        activations.gelu_erf,
+        activations.gelu_tanh,
         heads.Bias,
         hub.HubSignature,
         optimization.WarmupLinearDecay,

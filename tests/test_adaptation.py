@@ -7,9 +7,10 @@ from conftest import VOCABULARY, run_python, write_pretrained
 from test_encoder import inputs
 
 import keras_bert_app as kba
-from keras_bert_app.adaptation import PROJECTIONS, enable_lora, freeze, merge_lora, resize_vocabulary
+from keras_bert_app.adaptation import PROJECTIONS, enable_lora, freeze, merge_lora
 from keras_bert_app.config import BertConfig
 from keras_bert_app.encoder import bert_encoder, encoder_layers
+from keras_bert_app.resizing import resize_vocabulary
 
 CONFIG = BertConfig(
     vocab_size=61, hidden_size=10, num_hidden_layers=3, num_attention_heads=2, intermediate_size=37,

@@ -10,7 +10,7 @@ from conftest import data_file, run_python, write_pretrained
 from oracle import bert, gelu, gelu_new, random_tensors
 
 import keras_bert_app as kba
-from keras_bert_app import layers
+from keras_bert_app import activations, layers
 from keras_bert_app.config import BertConfig
 from keras_bert_app.encoder import bert_encoder, encoder_config, encoder_of
 
@@ -131,7 +131,7 @@ def test_gelu_and_its_gradient(dtype, tolerance):
     import tensorflow as tf
 
     x = np.linspace(-9, 9, 361)
-    for found, expected in ((layers.gelu_erf, gelu), (layers.gelu_tanh, gelu_new)):
+    for found, expected in ((activations.gelu_erf, gelu), (activations.gelu_tanh, gelu_new)):
         given = tf.cast(x, dtype)
         with tf.GradientTape() as tape:
             tape.watch(given)
@@ -367,7 +367,7 @@ print("same")
     ("backend", "runs"),
     [
         ("tensorflow", [("mixed_bfloat16", True, False), ("float32", False, True)]),
-        ("jax", [("mixed_bfloat16", True, False)]),
+        pytest.param("jax", [("mixed_bfloat16", True, False)], marks=pytest.mark.slow),
         ("torch", [("float32", False, False), ("mixed_bfloat16", True, False)]),
     ],
 )
@@ -399,6 +399,7 @@ print(peak(False, 2, 3), peak(True, 12, 384), peak(False, 12, 384))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
 @pytest.mark.parametrize("backend", ["tensorflow", "torch"])
 def test_rematerialize_saves_memory(backend):

@@ -22,10 +22,13 @@ MODULES = sorted(
 )
 # A module imports from its own line and the lines above.
 ORDER = [
-    ["config", "files", "progress", "layers", "preprocessing", "data", "archives", "published"],
+    ["activations", "archives", "config", "data", "files", "preprocessing", "progress", "published"],
+    ["rematerialization"],
+    ["layers"],
     ["cache", "encoder", "fetching", "hubs", "optimization", "serving_ops", "vocabulary"],
     ["downloads", "heads"],
     ["adaptation", "checkpoints", "hub"],
+    ["resizing"],
     ["tasks", "handles", "checkpointing", "registry"],
     ["task_model"],
     ["conversion", "training_loop"],
