@@ -5,7 +5,8 @@
 Writes the weights of a BERT-base, random ones (438 MB), in every format, then loads each in processes of
 its own, with the files in the page cache: the seconds of `from_pretrained` alone, the imports
 done before, and the peak of the process above what it is with the same encoder built and filled without a
-file. Medians, on Linux. As peers, where they are installed: Hugging Face Transformers and KerasHub, in the same rounds.
+file. Medians, on Linux. As peers, in the same rounds, where they are installed: Hugging Face Transformers
+and KerasHub.
 """
 
 import argparse
@@ -34,21 +35,19 @@ elif what == "KerasHub":
     load = lambda: keras_hub.models.BertBackbone.from_preset(path)
 else:
     import tensorflow, tensorflow_text, keras, safetensors, h5py
-    import keras_bert_app as kba
-    from keras_bert_app.checkpoints import opening
-    kba.from_pretrained, kba.bert_encoder, kba.BertPreprocessor
-    kba.bert_encoder(kba.BertConfig(99, 8, 1, 2, 8))
-    if what == "no file":
-        load = lambda: kba.bert_encoder(kba.BertConfig(30522))
-    elif what == "pytorch_model.bin":
+    if "torch" in what:
         import torch
-        load = lambda: kba.from_pretrained(path)
-    else:
-        load = lambda: kba.from_pretrained(path)
+    import keras_bert_app as kba
+    kba.from_pretrained, kba.bert_encoder, kba.BertPreprocessor  # modules are loaded by their first use
+    load = lambda: kba.from_pretrained(path)
+    if what.startswith("no file"):
+        load = lambda: kba.bert_encoder(kba.BertConfig(30522))
 start = time.perf_counter()
 model = load()
 print(time.perf_counter() - start, peak())
 """
+NO_FILE = "no file: fresh weights"
+TORCH = ", torch imported"
 
 
 def main():
@@ -60,10 +59,10 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         paths = write_all(args.folder or Path(temporary))
         rows = measure(paths, args.rounds)
-    print(f"{'':24}{'seconds':>9}{'peak, MiB':>11}{'above the model, MiB':>22}{'of the file':>13}")
+    print(f"{'':40}{'seconds':>9}{'peak, MiB':>11}{'above the model, MiB':>22}{'of the file':>13}")
     for row in rows:
         above = "" if row["above"] is None else f"{row['above'] / 2**20:22.0f}{row['share']:13.2f}"
-        print(f"{row['name']:24}{row['seconds']:9.2f}{row['peak'] / 2**20:11.0f}{above}")
+        print(f"{row['name']:40}{row['seconds']:9.2f}{row['peak'] / 2**20:11.0f}{above}")
     print(json.dumps({"rounds": args.rounds, "rows": rows}))
 
 
@@ -77,8 +76,8 @@ def write_all(folder):
         paths[format] = folder / format
         if not paths[format].exists():
             kba.save_checkpoint(kba.bert_encoder(config), folder / format, format, preprocessor)
-    paths["pytorch_model.bin"] = folder / "bin"
-    if not paths["pytorch_model.bin"].exists():
+    paths["pytorch_model.bin" + TORCH] = folder / "bin"
+    if not (folder / "bin").exists():
         import shutil
 
         import torch
@@ -92,7 +91,7 @@ def write_all(folder):
 
 def measure(paths, rounds):
     """A row for each format, and for what there is of its peers."""
-    jobs = {"no file": ""} | paths
+    jobs = {NO_FILE: "", NO_FILE + TORCH: ""} | paths
     for peer, package, format in (
         ("Transformers", "transformers", "huggingface"),
         ("KerasHub", "keras_hub", "keras_hub"),
@@ -106,13 +105,16 @@ def measure(paths, rounds):
                 [sys.executable, "-c", LOAD, name, str(path)], capture_output=True, text=True, check=True
             )
             found[name].append([float(number) for number in done.stdout.split()])
-    medians = {name: [statistics.median(column) for column in zip(*runs)] for name, runs in found.items()}
+    medians = {
+        name: [statistics.median(column) for column in zip(*runs, strict=True)]
+        for name, runs in found.items()
+    }
     rows = []
     for name, (seconds, peak) in medians.items():
         row = {"name": name, "seconds": seconds, "peak": peak, "above": None, "share": None}
         if name in paths:
             size = sum(path.stat().st_size for path in Path(paths[name]).rglob("*") if path.is_file())
-            row["above"] = peak - medians["no file"][1]
+            row["above"] = peak - medians[NO_FILE + TORCH if name.endswith(TORCH) else NO_FILE][1]
             row["share"] = row["above"] / size
         rows.append(row)
     return rows

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_text  # its operations are in the preprocessing model
+import tensorflow_text  # noqa: F401  # its operations are in the preprocessing model
 
 import keras_bert_app as kba
 

@@ -176,7 +176,7 @@ def _check_arguments(**given):
 
 def _load_model(model, sequence_length, precision):
     """The preprocessor and the encoder of a handle, or of a pair that the user has loaded."""
-    if isinstance(model, tuple):
+    if isinstance(model, tuple) and not any(isinstance(part, str | Path) for part in model):
         if precision is not None:
             raise ValueError(
                 f"precision={precision!r} comes too late for a loaded encoder: load it with dtype"

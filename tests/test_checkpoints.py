@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import VOCABULARY, data_file, write_pretrained
-from oracle import bert
+from oracle import bert, random_tensors
 
 import keras_bert_app as kba
 from keras_bert_app.checkpoints import names
@@ -455,6 +455,29 @@ def test_load_checkpoint(tmp_path):
     classifier = kba.token_classifier(kba.bert_encoder(checkpoint.config), 5)
     with pytest.raises(ValueError, match="no name for the variable token_classifier/kernel"):
         kba.load_checkpoint(classifier, folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocab_size": 10**12}, r"word_embeddings.weight has shape \(61, 10\), the config asks for \(1000"),
+        ({"intermediate_size": 10**12}, "intermediate.dense.weight has shape"),
+        ({"max_position_embeddings": 10**12}, "position_embeddings.weight has shape"),
+        ({"num_hidden_layers": 10**12}, "num_hidden_layers=1,000,000,000,000: give a number up to 1,000"),
+    ],
+)
+def test_no_memory_is_taken_for_sizes_that_the_file_has_not(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        kba.from_pretrained(write_pretrained(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("labels", [None, 3, ["a", "b"], {"a": "x", "b": "y"}, {"0": "x"}])
+def test_labels_that_are_none(labels, tmp_path):
+    tensors = random_tensors() | {
+        "classifier.weight": np.zeros((2, 10), "float32"),
+        "classifier.bias": np.zeros(2, "float32"),
+    }
+    assert kba.open_checkpoint(write_pretrained(tmp_path, tensors, id2label=labels)).labels is None
 
 
 def test_layouts():

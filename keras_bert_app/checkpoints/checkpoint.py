@@ -93,6 +93,7 @@ class Checkpoint:
         Raises:
             ValueError: the file has no such head; or see `fill`.
         """
+        self._check_sizes()
         encoder = bert_encoder(self.config, dtype, **options)
         model = encoder if head is None else self._add_head(encoder, head)
         variables = {variable.path: variable for variable in [*encoder.weights, *model.weights]}
@@ -103,6 +104,33 @@ class Checkpoint:
                 stacklevel=3,
             )
         return encoder, model
+
+    def _check_sizes(self):
+        """Raises ValueError if the file has not the sizes of the config, before memory is taken for them."""
+        config = self.config
+        for path, shape in {
+            "word_embeddings/embeddings": (config.vocab_size, config.hidden_size),
+            "position_embeddings/embeddings": (config.max_position_embeddings, config.hidden_size),
+            "type_embeddings/embeddings": (config.type_vocab_size, config.hidden_size),
+            "layer_0/intermediate/kernel": (config.hidden_size, config.intermediate_size),
+        }.items():
+            if self.check_shape(path, shape) is None:
+                raise ValueError(f"{self.tensors.path} lacks tensors: {self.names[path][0][0]}")
+
+    def check_shape(self, path, shape):
+        """The name in the file of the variable `path` of `shape`, or None if it is not there.
+
+        Raises:
+            ValueError: it has another shape there.
+        """
+        name, (_, layout) = self.name_of(path), self.names[path]
+        wanted = stored_shape(shape, layout, self.config.num_attention_heads)
+        if name is not None and tuple(self.tensors.shapes[name]) != wanted:
+            raise ValueError(
+                f"{self.tensors.path}: {name} has shape {self.tensors.shapes[name]}, the config asks for "
+                f"{wanted}: they are not of the same model"
+            )
+        return name
 
     def _add_head(self, encoder, head):
         if head not in MODELS:
@@ -138,7 +166,7 @@ def fill(variables, checkpoint, ignore=()):
         ValueError: the file lacks a tensor, has one of another shape, or one that belongs nowhere;
             the message names it.
     """
-    tensors, heads = checkpoint.tensors, checkpoint.config.num_attention_heads
+    tensors = checkpoint.tensors
     found, missing = [], {}
     for variable in variables:
         if variable.path.endswith("seed_generator_state"):
@@ -149,17 +177,11 @@ def fill(variables, checkpoint, ignore=()):
                 "give an encoder, or a model with one of this package's heads, without LoRA"
             )
         names, layout = checkpoint.names[variable.path]
-        name = checkpoint.name_of(variable.path)
+        name = checkpoint.check_shape(variable.path, variable.shape)
         if name is None:
             missing[variable.path] = names[0]
-            continue
-        shape, wanted = tuple(tensors.shapes[name]), stored_shape(variable.shape, layout, heads)
-        if shape != wanted:
-            raise ValueError(
-                f"{tensors.path}: {name} has shape {shape}, the config asks for {wanted}: "
-                "they are not of the same model"
-            )
-        found.append((variable, name, layout))
+        else:
+            found.append((variable, name, layout))
     pooler = [name for path, name in missing.items() if path.startswith("pooler/")]
     if len(pooler) != len(missing) or len(pooler) == 1:
         raise ValueError(f"{tensors.path} lacks tensors: {', '.join(missing.values())}")

@@ -59,9 +59,9 @@ def _labels(values, shapes):
     by_index = values.get("id2label")
     if "classifier.bias" not in shapes or not isinstance(by_index, dict):
         return None
-    indices = sorted(by_index, key=int)
     count = shapes["classifier.bias"][0]
-    return [by_index[i] for i in indices] if [int(i) for i in indices] == list(range(count)) else None
+    indices = [str(index) for index in range(count)]
+    return [by_index[index] for index in indices] if set(by_index) == set(indices) else None
 
 
 def _open(folder):
@@ -109,12 +109,17 @@ def _open_safetensors(path):
     """The shapes in a safetensors file, and a function that reads one tensor."""
     from safetensors import SafetensorError, safe_open
 
+    def read_tensor(name):
+        # Opened anew for each: what was read of an open file stays in memory.
+        with safe_open(path, framework="numpy") as file:
+            return file.get_tensor(name)
+
     try:
-        file = safe_open(path, framework="numpy")
-        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        with safe_open(path, framework="numpy") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or cut short ({error}): download it again") from error
-    return shapes, file.get_tensor
+    return shapes, read_tensor
 
 
 def _open_pickled(path):

@@ -149,6 +149,7 @@ def write(model, config, folder, preprocessor=None, labels=None):
         dropout=config.hidden_dropout_prob,
         max_sequence_length=config.max_position_embeddings,
         num_segments=config.type_vocab_size,
+        dtype="float32",
     )
     heads = [head for head in writing.heads_of(model) if head in HEADS]
     task, kind = backbone, "TextClassifier"
@@ -159,7 +160,9 @@ def write(model, config, folder, preprocessor=None, labels=None):
     if preprocessor is not None:
         ours = preprocessor.tokenizer
         tokenizer = hub.BertTokenizer(
-            vocabulary=list(ours.vocabulary), lowercase=ours.lowercase, strip_accents=ours.strip_accents
+            vocabulary=list(ours.vocabulary),
+            lowercase=ours.lowercase,
+            strip_accents=ours.lowercase if ours.strip_accents is None else ours.strip_accents,
         )
         make = getattr(hub, f"Bert{kind}Preprocessor")
         task.preprocessor = make(tokenizer, sequence_length=preprocessor.sequence_length)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 # (out, in); Model Garden and KerasHub split the attention's `hidden` into (heads, head_size).
 LAYOUTS = ("plain", "transposed", "heads", "heads_out", "heads_in")
 
+MAX_LAYERS = 1000  # a larger number is a damaged file, and would take all memory
+
 HEADS = {
     "masked_lm": (
         "mlm_dense/kernel",
@@ -47,7 +49,12 @@ class Table:
         Args:
             num_layers: number of blocks.
             pooler: what the pooler is called, if that depends on the file.
+
+        Raises:
+            ValueError: no BERT has so many blocks.
         """
+        if num_layers > MAX_LAYERS:
+            raise ValueError(f"num_hidden_layers={num_layers:,}: give a number up to {MAX_LAYERS:,}")
         rows = [
             (f"layer_{index}/{path}", f"{self.block(index)}/{name}", layout)
             for index in range(num_layers)
@@ -290,6 +297,6 @@ KERAS_HUB = Table(
 KERAS_BERT_APP = Table(
     block="layer_{}".format,
     blocks=tuple((path, path, "plain") for path, *_ in GOOGLE.blocks),
-    others=tuple((path, path, "plain") for path, *_ in GOOGLE.others),
+    others=tuple((path, path, "plain") for path, *_ in HUGGINGFACE.others),
     leftovers=r"do_lower_case|save_counter|.*seed_generator_state",
 )

@@ -60,6 +60,7 @@ def save_checkpoint(model, folder, format="huggingface", preprocessor=None, labe
         )
     if preprocessor is None and format == "tfhub":
         raise ValueError("a TF-Hub pair has a preprocessing model: give the preprocessor")
+    writing.check_variables(model, config)
     num_classes = writing.num_classes_of(model)
     if labels is not None and len(labels) != num_classes:
         raise ValueError(f"{len(labels)} labels for {num_classes} outputs: give one for each")
@@ -93,6 +94,8 @@ def _module(format):
 
 def _write_note(model, config, folder, preprocessor, labels):
     """Notes what the format has no place for, and warns of what other programs will get wrong."""
+    from keras_bert_app.preprocessing.tokenizer import BertTokenizer
+
     found = opening.open_folder(folder)
     ours, theirs = dataclasses.asdict(config), dataclasses.asdict(found.config)
     note = {"config": {name: ours[name] for name in ours if ours[name] != theirs[name]}}
@@ -101,13 +104,8 @@ def _write_note(model, config, folder, preprocessor, labels):
     if labels is not None and found.labels != list(labels):
         note["labels"] = list(labels)
     if preprocessor is not None:
-        tokenizer = preprocessor.tokenizer
-        given = {"lowercase": tokenizer.lowercase, "strip_accents": tokenizer.strip_accents}
-        read = {"strip_accents": None, **found.tokenizer}
-        if read["strip_accents"] is None:
-            read["strip_accents"] = read["lowercase"]
-        given |= {"special_tokens": list(tokenizer.special_tokens)} if tokenizer.special_tokens else {}
-        note["tokenizer"] = {name: value for name, value in given.items() if read.get(name) != value}
+        ours, read = map(_rules, (preprocessor.tokenizer, BertTokenizer(**found.tokenizer)))
+        note["tokenizer"] = {name: ours[name] for name in ours if ours[name] != read[name]}
     note = {name: value for name, value in note.items() if value != {}}
     if note:
         files.write_json(folder / opening.NOTE, note)
@@ -123,6 +121,16 @@ def _write_note(model, config, folder, preprocessor, labels):
             f"{opening.NOTE} keeps it for from_pretrained",
             stacklevel=3,
         )
+
+
+def _rules(tokenizer):
+    """What a tokenizer does with text, but for its vocabulary."""
+    return {
+        "lowercase": tokenizer.lowercase,
+        "strip_accents": tokenizer.lowercase if tokenizer.strip_accents is None else tokenizer.strip_accents,
+        "max_input_chars_per_word": tokenizer.max_input_chars_per_word,
+        "special_tokens": list(tokenizer.special_tokens),
+    }
 
 
 def _head_note(model, config, found):

@@ -49,12 +49,12 @@ def from_huggingface(folder):
     """The tokenizer of a Hugging Face folder.
 
     Args:
-        folder: holds `vocab.txt` or `tokenizer.json`, and mostly `tokenizer_config.json`, which
-            has the last word on casing.
+        folder: holds `tokenizer.json` or else `vocab.txt`, and mostly `tokenizer_config.json`,
+            which has the last word on casing.
 
     Returns:
-        dict with `vocabulary`, `lowercase`, `strip_accents` and, if tokens were added to the
-        vocabulary, `special_tokens`; None if there is no vocabulary.
+        dict with `vocabulary`, `lowercase`, `strip_accents` and, if tokens beyond BERT's own were
+        added that stand for themselves in a text, `special_tokens`; None if there is no vocabulary.
 
     Raises:
         ValueError: a file is damaged, or the tokenizer is not one of BERT's.
@@ -67,7 +67,10 @@ def from_huggingface(folder):
     rules = {"lowercase": True}  # as in Transformers
     found = {}
     if whole:
-        found, own_rules = _read_whole(whole, folder / "tokenizer.json")
+        try:
+            found, own_rules = _read_whole(whole, folder / "tokenizer.json")
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder / 'tokenizer.json'} is damaged ({error!r}): get it again") from error
         rules.update(own_rules)
     for key, option in (
         ("lowercase", "do_lower_case"),
@@ -80,7 +83,7 @@ def from_huggingface(folder):
         raise ValueError(
             f"{folder}: tokenize_chinese_chars=False is not supported: Chinese characters are words"
         )
-    if (folder / "vocab.txt").is_file() and "special_tokens" not in found:
+    if not whole and (folder / "vocab.txt").is_file():
         found["vocabulary"] = folder / "vocab.txt"
     if "vocabulary" not in found:
         return None
@@ -94,26 +97,23 @@ def _read_whole(whole, path):
     prefix = model.get("continuing_subword_prefix", "##")
     if model.get("type", "WordPiece") != "WordPiece" or not isinstance(vocabulary, dict) or prefix != "##":
         raise ValueError(f"{path}: its model is {model.get('type')!r}: BERT's is WordPiece, with '##'")
-    if normalizer.get("type") not in ("BertNormalizer", None):
+    if normalizer.get("type") != "BertNormalizer":
         raise ValueError(
             f"{path}: its normalizer is {normalizer.get('type')!r}: only BertNormalizer is supported"
         )
-    added = {
-        token["content"]: token["id"]
-        for token in whole.get("added_tokens") or []
-        if token["content"] not in vocabulary
-    }
+    added = {token["content"]: token["id"] for token in whole.get("added_tokens") or []}
     ids = {**vocabulary, **added}
+    special = tuple(token for token in added if token not in SPECIAL_TOKENS)
     tokens = sorted(ids, key=ids.get)
     if [ids[token] for token in tokens] != list(range(len(tokens))):
         raise ValueError(f"{path}: its ids do not go from 0 to {len(tokens) - 1}: each must be one token's")
-    if len(added) > MAX_SPECIAL_TOKENS:
+    if len(special) > MAX_SPECIAL_TOKENS:
         raise ValueError(
-            f"{path}: {len(added)} tokens were added to its vocabulary, at most {MAX_SPECIAL_TOKENS} can be"
+            f"{path}: {len(special)} tokens were added to its vocabulary, at most {MAX_SPECIAL_TOKENS} can be"
         )
     found = {"vocabulary": tokens}
-    if added:
-        found["special_tokens"] = tuple(added)
+    if special:
+        found["special_tokens"] = special
     rules = {
         k: v for k, v in normalizer.items() if k in ("lowercase", "strip_accents", "handle_chinese_chars")
     }

@@ -3,16 +3,27 @@
 import keras
 
 from keras_bert_app.checkpoints.checkpoint import to_stored
-from keras_bert_app.checkpoints.names import HEADS
+from keras_bert_app.checkpoints.names import HEADS, KERAS_BERT_APP
 from keras_bert_app.layers import TransformerBlock
 
-LORA = ("lora_kernel_a", "lora_kernel_b")
+NO_WEIGHTS = ("seed_generator_state", "lora_kernel_a", "lora_kernel_b")  # LoRA is in its kernel
 
 
 def heads_of(model):
     """The heads of a model: tuple of the keys of `names.HEADS`."""
     paths = {variable.path for variable in model.weights}
     return tuple(head for head, (first, *_) in HEADS.items() if first in paths)
+
+
+def check_variables(model, config):
+    """Raises ValueError, naming it, if a model has a variable that no format has a name for."""
+    known = KERAS_BERT_APP.names(config.num_hidden_layers)
+    for variable in model.weights:
+        if variable.path not in known and not variable.path.endswith(NO_WEIGHTS):
+            raise ValueError(
+                f"the model has the variable {variable.path}, for which no format has a place: give the "
+                "encoder, or a model of pretrainer, text_classifier, token_classifier or span_classifier"
+            )
 
 
 def stored(model, table, config, skip=()):
@@ -32,7 +43,7 @@ def stored(model, table, config, skip=()):
     blocks = [layer for layer in model.layers if isinstance(layer, TransformerBlock)]
     dense_layers = {f"{dense.path}/kernel": dense for b in blocks for dense in b.projections.values()}
     for variable in model.weights:
-        if variable.path in left_out or variable.path.endswith(("seed_generator_state", *LORA)):
+        if variable.path in left_out or variable.path.endswith(NO_WEIGHTS):
             continue
         (name, *_), layout = names[variable.path]
         # Of a dense layer with LoRA, `kernel` is the sum.
