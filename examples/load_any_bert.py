@@ -16,6 +16,7 @@
 # `%pip install ./keras_bert_app` (the folder with `setup.cfg`) in a cell of its own.
 
 # %%
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,7 @@ print(np.round(attentions[0][0, 0], 2))
 # TF-Hub pair is two SavedModels that run without this package.
 
 # %%
+shutil.rmtree("exported", ignore_errors=True)  # of an earlier run
 kba.save_checkpoint(encoder, "exported/tfhub", "tfhub", preprocessor)
 
 preprocess = tf.saved_model.load("exported/tfhub/preprocess")

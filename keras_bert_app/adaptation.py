@@ -113,10 +113,9 @@ def merge_lora(model):
     if not dense_layers:
         raise ValueError("LoRA is not active in this model: there is nothing to merge")
     for dense in dense_layers:
-        kernel, a, b = map(to_numpy, (dense._kernel, dense.lora_kernel_a, dense.lora_kernel_b))
-        dense._kernel.assign(kernel + dense.lora_alpha / dense.lora_rank * (a @ b))
+        dense._kernel.assign(merged_kernel(dense))
         # A compiled function of another model may still use it.
-        dense.lora_kernel_b.assign(np.zeros_like(b))
+        dense.lora_kernel_b.assign(np.zeros(dense.lora_kernel_b.shape))
         for name in ("lora_kernel_a", "lora_kernel_b"):
             dense._untrack_variable(getattr(dense, name))
             setattr(dense, name, None)  # Keras collects garbage each time that a variable is deleted
@@ -126,6 +125,12 @@ def merge_lora(model):
     for layer in layers.values():
         _thaw(layer)
     _forget_functions(model)
+
+
+def merged_kernel(dense):
+    """The kernel of a dense layer with what LoRA adds to it, float32 whatever the layer computes in."""
+    kernel, a, b = map(to_numpy, (dense._kernel, dense.lora_kernel_a, dense.lora_kernel_b))
+    return kernel + dense.lora_alpha / dense.lora_rank * (a @ b)
 
 
 def _blocks(layers):

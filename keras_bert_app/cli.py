@@ -18,7 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Run = Annotated[Path, typer.Argument(help="Run folder, as written by finetune.", show_default=False)]
+Run = Annotated[
+    str, typer.Argument(help="Run folder of finetune, or a handle of a text classifier.", show_default=False)
+]
 TextColumn = Annotated[str, typer.Option(help="Column or JSON key of the text.")]
 LabelColumn = Annotated[str, typer.Option(help="Column or JSON key of the label.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Make no request; use what was downloaded before.")]
@@ -224,13 +226,22 @@ def convert(
     tolerance: Annotated[
         float, typer.Option(help="Largest difference of any output; if one is larger, nothing is written.")
     ] = 1e-5,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern of names of tensors that are left out; may be repeated."),
+    ] = None,
     offline: Offline = False,
 ):
     """Convert a BERT to another format, and print by how much each layer's output differs."""
     quiet_import()
+    from keras_bert_app.conversion import ToleranceError
     from keras_bert_app.conversion import convert as run
 
-    print(run(source, target, format, tolerance, offline))
+    try:
+        print(run(source, target, format, tolerance, ignore or (), offline))
+    except ToleranceError as error:
+        print(error.report)
+        raise
     print(target)
 
 

@@ -132,13 +132,14 @@ class BertConfig:
         return self.hidden_size // self.num_attention_heads
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values, huggingface=None):
         """The config that Google, Hugging Face or Model Garden wrote as `values`.
 
         Args:
             values: dict, the parsed `bert_config.json` or `config.json`. A file with
                 `model_type` is Hugging Face's (and ours), any other is Google's or Model
                 Garden's, where `"gelu"` means the tanh form.
+            huggingface: True or False where it is known whose the file is.
 
         Returns:
             A `BertConfig`.
@@ -146,7 +147,8 @@ class BertConfig:
         Raises:
             ValueError: a key is missing, or would change the numbers and is not supported.
         """
-        huggingface = any(k in values for k in ("model_type", "architectures", "layer_norm_eps"))
+        if huggingface is None:
+            huggingface = any(k in values for k in ("model_type", "architectures", "layer_norm_eps"))
         values = {MODEL_GARDEN_NAMES.get(key, key): value for key, value in values.items()}
         names = {field.name for field in dataclasses.fields(cls)}
         for width in ("embedding_size", "embedding_width"):
@@ -175,11 +177,12 @@ class BertConfig:
         return cls(**values)
 
     @classmethod
-    def from_json(cls, path):
+    def from_json(cls, path, huggingface=None):
         """The config in the file `path`; see `from_dict`.
 
         Args:
             path: a `bert_config.json` or `config.json`.
+            huggingface: see `from_dict`.
 
         Returns:
             A `BertConfig`.
@@ -195,7 +198,7 @@ class BertConfig:
         if not isinstance(values, dict):
             raise ValueError(f"{path} holds no JSON object: it is not the config of a BERT")
         try:
-            return cls.from_dict(values)
+            return cls.from_dict(values, huggingface)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_bert_app import files, handles, task_model
-from keras_bert_app.checkpoints import opening, saving, writing
-from keras_bert_app.encoder import encoder_config, encoder_of
+from keras_bert_app import files, handles, heads, task_model
+from keras_bert_app.checkpoints import names, opening, saving, writing
+from keras_bert_app.encoder import bert_encoder, encoder_config
 
 TOLERANCE = 1e-5
 BATCH, LENGTH, PREDICTIONS = 3, 17, 4
@@ -48,7 +48,15 @@ class Report:
         return "\n".join(lines)
 
 
-def convert(source, target, format="huggingface", tolerance=TOLERANCE, offline=False):
+class ToleranceError(ValueError):
+    """A conversion changed more than it may; `report` is its `Report`."""
+
+    def __init__(self, message, report):
+        super().__init__(message)
+        self.report = report
+
+
+def convert(source, target, format="huggingface", tolerance=TOLERANCE, ignore=(), offline=False):
     """Writes a checkpoint in another format, heads, labels and tokenizer too, and measures it.
 
     Source and target are run on the same batch, and the outputs of every layer and head compared.
@@ -59,13 +67,15 @@ def convert(source, target, format="huggingface", tolerance=TOLERANCE, offline=F
         target: folder to be written; must not exist.
         format: see `save_checkpoint`.
         tolerance: largest absolute difference of any output.
+        ignore: patterns of names of tensors in the source that are left out.
         offline: True to make no request.
 
     Returns:
         `Report`; `str` of it is a table.
 
     Raises:
-        ValueError: the outputs differ by more than `tolerance`; or see `save_checkpoint`.
+        ToleranceError: the outputs differ by more than `tolerance`; a ValueError with the `report`.
+        ValueError: see `save_checkpoint`.
         FileNotFoundError, FileExistsError, OSError: see `from_pretrained` and `save_checkpoint`.
 
     Example:
@@ -77,9 +87,10 @@ def convert(source, target, format="huggingface", tolerance=TOLERANCE, offline=F
     target = Path(target)
     if target.exists():
         raise FileExistsError(f"{target} exists: choose another folder, or remove it")
-    preprocessor, encoder, model, labels, heads = _read(source, format, offline)
+    kept = saving.heads_of_format(format)
+    preprocessor, encoder, model, all_heads, answers = _read(source, format, kept, ignore, offline)
     with files.whole(target) as temporary:
-        saving.save_checkpoint(model, temporary, format, preprocessor, labels)
+        saving.save_checkpoint(model, temporary, format, preprocessor, **answers)
         ours = outputs(encoder, model)
         checkpoint = opening.open_folder(temporary)
         differences = _compare(ours, outputs(*_build(checkpoint, checkpoint.model)))
@@ -91,21 +102,29 @@ def convert(source, target, format="huggingface", tolerance=TOLERANCE, offline=F
         others, plain = {}, opening.open_folder(temporary, note=False)
         if format != "tfhub" and _numbers(plain) != _numbers(checkpoint):
             others = _compare(ours, outputs(*_build(plain, plain.model)))
-        left_out = tuple(head for head in heads if head not in checkpoint.heads)
+        left_out = tuple(head for head in all_heads if head not in checkpoint.heads)
         report = Report(differences, others, left_out)
         if not report.largest <= tolerance:  # NaN too
-            raise ValueError(
-                f"{target} is not written: its outputs differ from those of {source} by more than "
-                f"tolerance={tolerance}:\n{report}"
+            raise ToleranceError(
+                f"{target} is not written: its outputs differ from those of {source} by "
+                f"{report.largest:.1e}, more than tolerance={tolerance}",
+                report,
             )
     return report
 
 
-def _read(source, format, offline):
-    """The preprocessor, or None, the encoder, the model, the labels and the heads of a source."""
+def _read(source, format, kept, ignore, offline):
+    """The preprocessor, or None, the encoder and the model, float32; all heads; labels and problem type."""
     if (Path(str(source)) / "model.keras").is_file():
         run = task_model.load(source)
-        return run.preprocessor, encoder_of(run.model), run.model, run.labels, writing.heads_of(run.model)
+        config = encoder_config(run.model)
+        encoder = bert_encoder(config, "float32")
+        model = heads.text_classifier(encoder, len(run.labels))
+        values = dict(writing.stored(run.model, names.KERAS_BERT_APP, config))
+        for variable in model.weights:
+            if variable.path in values:
+                variable.assign(values[variable.path])
+        return run.preprocessor, encoder, model, writing.heads_of(model), {"labels": run.labels}
     checkpoint = handles.open_checkpoint(source, offline)
     preprocessor = None
     if checkpoint.tokenizer:
@@ -113,22 +132,23 @@ def _read(source, format, offline):
         length = min(LENGTH_ON_TFHUB, checkpoint.config.max_position_embeddings)
         is_open = format == "tfhub" and checkpoint.sequence_length is None
         preprocessor = handles.build_preprocessor(checkpoint, length if is_open else None)
-    is_kept = set(checkpoint.heads) & set(saving.heads_of_format(format))
-    encoder, model = _build(checkpoint, checkpoint.model if is_kept else None)
-    return preprocessor, encoder, model, checkpoint.labels if is_kept else None, checkpoint.heads
+    is_kept = set(checkpoint.heads) & set(kept)
+    encoder, model = _build(checkpoint, checkpoint.model if is_kept else None, ignore)
+    answers = {"labels": checkpoint.labels, "problem_type": checkpoint.problem_type} if is_kept else {}
+    return preprocessor, encoder, model, checkpoint.heads, answers
 
 
-def _build(checkpoint, head):
+def _build(checkpoint, head, ignore=()):
     """The encoder and the model of a checkpoint, with its pooler, if it has one, though no head needs it."""
-    encoder, model = checkpoint.build(head)
+    encoder, model = checkpoint.build(head, "float32", ignore)
     if checkpoint.name_of("pooler/kernel") and not any(v.path.startswith("pooler/") for v in model.weights):
         found = model.output if isinstance(model.output, dict) else {"logits": model.output}
         model = keras.Model(model.input, {**found, "pooled_output": encoder.output["pooled_output"]})
     return encoder, model
 
 
-def batch(config, names):
-    """A fixed batch: dict of int arrays of the inputs `names`, with padding, types and positions."""
+def batch(config, wanted):
+    """A fixed batch: dict of int arrays of the inputs `wanted`, with padding, types and positions."""
     random = np.random.default_rng(0)
     length = min(LENGTH, config.max_position_embeddings)
     lengths = np.array([length, max(1, length - 5), max(1, length // 2)])
@@ -138,7 +158,7 @@ def batch(config, names):
         "input_type_ids": random.integers(0, config.type_vocab_size, (BATCH, length)),
         "masked_lm_positions": random.integers(0, length, (BATCH, PREDICTIONS)),
     }
-    return {name: inputs[name].astype("int32") for name in names}
+    return {name: inputs[name].astype("int32") for name in wanted}
 
 
 def outputs(encoder, model):
@@ -157,8 +177,12 @@ def outputs(encoder, model):
         probe["pooled_output"] = encoder.output["pooled_output"]
     if model is not encoder:
         probe |= model.output if isinstance(model.output, dict) else {"logits": model.output}
-    results = keras.Model(model.input, probe)(batch(encoder_config(encoder), model.input), training=False)
-    return {name: keras.ops.convert_to_numpy(value) for name, value in results.items()}
+    probe = keras.Model(model.input, probe)
+    if keras.config.backend() == "tensorflow":
+        probe.jit_compile = False
+    # Compiled, as a SavedModel is: the rounding of single operations adds up otherwise, in deep models.
+    results = probe.predict_on_batch(batch(encoder_config(encoder), model.input))
+    return {name: np.asarray(value) for name, value in results.items()}
 
 
 def _graph_outputs(folder, config):
@@ -166,9 +190,9 @@ def _graph_outputs(folder, config):
     import tensorflow as tf
 
     encoder = tf.saved_model.load(str(folder))
-    names = ["input_word_ids", "input_mask", "input_type_ids"]
     has_head = hasattr(encoder, "mlm")
-    inputs = batch(config, names + ["masked_lm_positions"] * has_head)
+    wanted = ["input_word_ids", "input_mask", "input_type_ids"] + ["masked_lm_positions"] * has_head
+    inputs = batch(config, wanted)
     found = (encoder.mlm if has_head else encoder)({k: tf.constant(v) for k, v in inputs.items()})
     layers = {f"layer_{index}": output for index, output in enumerate(found["encoder_outputs"])}
     return {
@@ -183,4 +207,4 @@ def _compare(ours, theirs):
 
 def _numbers(checkpoint):
     config = checkpoint.config
-    return config.hidden_act, config.layer_norm_eps, checkpoint.mlm_activation, checkpoint.mlm_epsilon
+    return config.hidden_act, config.layer_norm_eps, *checkpoint.mlm_numbers

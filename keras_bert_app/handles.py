@@ -1,11 +1,15 @@
 """A pretrained BERT, by its handle: preprocessor and encoder."""
 
+import dataclasses
 import warnings
 
 from keras_bert_app import downloads
 from keras_bert_app.checkpoints import opening, tfhub
 from keras_bert_app.checkpoints.checkpoint import fill
 from keras_bert_app.encoder import encoder_config
+from keras_bert_app.heads import mlm_numbers
+
+ONLY_FOR_TRAINING = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 
 
 def from_pretrained(
@@ -23,8 +27,8 @@ def from_pretrained(
     Args:
         handle: what `open_checkpoint` takes: a short name such as `"bert_base_en_uncased"`, the
             address of a model, a local folder or archive.
-        sequence_length: word pieces of the longest input. Defaults to what the preprocessing in
-            the source was made for, or else to the most that the encoder takes.
+        sequence_length: word pieces of the longest input. Defaults to what the preprocessing model
+            of a TF-Hub pair packs to, or else to the most that the encoder takes.
         dtype: Keras dtype policy of the encoder, such as `"mixed_bfloat16"`. Defaults to
             `keras.config.dtype_policy()`.
         head: None for the encoder alone, or the head that the weights have too: `"pretrainer"`,
@@ -113,12 +117,16 @@ def load_checkpoint(model, handle, ignore=(), offline=False):
     ```
     """
     checkpoint = open_checkpoint(handle, offline)
-    ours, theirs = encoder_config(model), checkpoint.config
-    for name in ("hidden_act", "layer_norm_eps"):
-        if getattr(ours, name) != getattr(theirs, name):
+    given = (encoder_config(model), mlm_numbers(model)), (checkpoint.config, checkpoint.mlm_numbers)
+    ours, theirs = (
+        dataclasses.asdict(config) | dict(zip(("mlm_activation", "mlm_epsilon"), head, strict=True))
+        for config, head in given
+    )
+    for name, value in ours.items():
+        if value not in (theirs[name], None) and name not in ONLY_FOR_TRAINING:
             raise ValueError(
-                f"the model has {name}={getattr(ours, name)!r}, {checkpoint.tensors.path} was trained with "
-                f"{getattr(theirs, name)!r}: build the model with the checkpoint's config"
+                f"the model has {name}={value!r}, {checkpoint.tensors.path} was trained with "
+                f"{theirs[name]!r}: build the model with the checkpoint's config"
             )
     fresh = fill(model.weights, checkpoint, ignore)
     if fresh:

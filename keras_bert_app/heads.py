@@ -101,6 +101,22 @@ def pretrainer(encoder, heads=PRETRAINING_HEADS, activation=None, epsilon=None):
     return keras.Model(inputs, outputs, name="pretrainer")
 
 
+def mlm_numbers(model):
+    """The activation, by its name in `BertConfig`, and the epsilon of a masked language model's head.
+
+    Args:
+        model: from `pretrainer`, or any other.
+
+    Returns:
+        `(activation, epsilon)`, `(None, None)` if the model has no such head.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    if "mlm_dense" not in layers:
+        return None, None
+    names = {function: name for name, function in ACTIVATIONS.items()}
+    return names[layers["mlm_dense"].activation], layers["mlm_norm"].epsilon
+
+
 def text_classifier(encoder, num_classes, dropout=0.1):
     """The encoder with a classification head: dropout and one dense layer on `pooled_output`.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 WANTED = (
     "config*.json", "bert_config.json", "sentence_bert_config.json", "tokenizer*.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.txt", "modules.json", "1_Pooling/*",
+    "keras_bert_app.json", "encoder/*", "preprocess/*",
     "metadata.json", "task.json", "preprocessor.json", "*.weights.h5", "assets/*", "saved_model.pb",
     "variables/*", "*.ckpt*", "checkpoint",
 )  # fmt: skip

@@ -125,6 +125,11 @@ def load(handle, offline=False):
         )
     if checkpoint.labels is None or len(checkpoint.labels) < 2:
         raise ValueError(f"{where} has no names of labels, or fewer than two: text-classification needs them")
+    if checkpoint.problem_type not in (None, "single_label_classification"):
+        raise ValueError(
+            f"{where} is for {checkpoint.problem_type}, which text-classification is not: "
+            'give it to from_pretrained(..., head="text_classifier") for its logits'
+        )
     preprocessor = handles.build_preprocessor(checkpoint)
     model = checkpoint.build("text_classifier")[1]
     return TaskModel("text-classification", preprocessor, model, checkpoint.labels)

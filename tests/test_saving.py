@@ -1,5 +1,4 @@
 import json
-import shutil
 
 import formats
 import numpy as np
@@ -270,6 +269,21 @@ def test_bfloat16_weights(pretrained_heads, tmp_path):
         np.testing.assert_allclose(found[name], value, rtol=2**-8)
 
 
+@pytest.mark.parametrize("archive", [True, False])
+def test_both_containers_of_torch(archive, pretrained_heads, tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    preprocessor, model = pretrained_heads
+    path = kba.save_checkpoint(model, tmp_path / "saved", preprocessor=preprocessor)
+    tensors = load_file(path / "model.safetensors")
+    torch.save(tensors, path / "pytorch_model.bin", _use_new_zipfile_serialization=archive)
+    (path / "model.safetensors").unlink()
+    found = weights_of(kba.from_pretrained(path, head="pretrainer")[1])
+    for name, value in weights_of(model).items():
+        np.testing.assert_array_equal(found[name], value)
+
+
 def test_pickled_weights(pretrained_heads, tmp_path):
     torch = pytest.importorskip("torch")
     from safetensors.torch import load_file
@@ -278,9 +292,6 @@ def test_pickled_weights(pretrained_heads, tmp_path):
     path = kba.save_checkpoint(model, tmp_path / "saved", preprocessor=preprocessor)
     torch.save(load_file(path / "model.safetensors"), path / "pytorch_model.bin")
     (path / "model.safetensors").unlink()
-    found = weights_of(kba.from_pretrained(path, head="pretrainer")[1])
-    for name, value in weights_of(model).items():
-        np.testing.assert_array_equal(found[name], value)
     code = """
 import sys
 class NoTorch:
@@ -315,23 +326,67 @@ def test_an_old_torch_is_refused(pretrained_heads, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings(UNSAID)
-def test_lora_is_merged(pretrained, tmp_path):
-    preprocessor, encoder = kba.from_pretrained(pretrained)
-    kba.enable_lora(encoder, rank=3)
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_lora_is_merged(policy, pretrained, tmp_path):
+    preprocessor, encoder = kba.from_pretrained(pretrained, dtype=policy)
+    before = weights_of(encoder)
+    kba.enable_lora(encoder, rank=3, alpha=6)
     random = np.random.default_rng(0)
     for variable in encoder.weights:
         if "lora" in variable.path:
             variable.assign(random.normal(0, 0.3, variable.shape))
-    expected = encoder(preprocessor(["a great film"]))["pooled_output"]
-    for format in FORMATS:
+    now = weights_of(encoder)
+    for format in FORMATS if policy == "float32" else ["huggingface"]:
         path = kba.save_checkpoint(encoder, tmp_path / format, format, preprocessor)
-        read = kba.from_pretrained(path)[1]
-        found = read(preprocessor(["a great film"]))["pooled_output"]
-        np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=format)
-        shutil.rmtree(path)
+        found = weights_of(kba.from_pretrained(path, dtype="float32")[1])
+        assert found.keys() == before.keys()
+        for name, value in found.items():
+            a, b = (now.get(name.replace("/kernel", f"/lora_kernel_{part}")) for part in "ab")
+            expected = before[name] + (2 * a @ b if name.endswith("/kernel") and a is not None else 0)
+            np.testing.assert_allclose(value, expected, atol=1e-6, err_msg=name)
     assert any("lora" in variable.path for variable in encoder.weights)  # it can be trained on
 
 
+@pytest.mark.filterwarnings(UNSAID, LEFT_OUT)
+@pytest.mark.parametrize(
+    "source", [{"lowercase": False, "strip_accents": True}, {"special_tokens": ["film"]}]
+)
+@pytest.mark.parametrize("format", FORMATS)
+def test_rules_of_tokenizers(format, source, pretrained_heads, tmp_path):
+    preprocessor, model = pretrained_heads
+    tokenizer = kba.BertTokenizer(list(preprocessor.tokenizer.vocabulary), **source)
+    path = kba.save_checkpoint(model, tmp_path / "saved", format, preprocessor.replace(tokenizer=tokenizer))
+    handles = (
+        [path, (path / "preprocess", path / "encoder"), path / "encoder"] if format == "tfhub" else [path]
+    )
+    for handle in handles:
+        read = kba.from_pretrained(handle)[0].tokenizer
+        strip = read.lowercase if read.strip_accents is None else read.strip_accents
+        assert (read.lowercase, strip) == (tokenizer.lowercase, source.get("strip_accents", True))
+        assert tuple(read.special_tokens) == tokenizer.special_tokens
+
+
+def test_a_tfhub_encoder_alone_knows_its_head(tmp_path, pretrained_heads):
+    preprocessor, model = pretrained_heads
+    encoder = kba.bert_encoder(kba.BertConfig(61, 10, 3, 2, 37, "gelu_new", max_position_embeddings=32))
+    head = kba.pretrainer(encoder, ["masked_lm"], activation="gelu", epsilon=1e-5)
+    with pytest.warns(UserWarning, match="fresh weights"):
+        path = kba.save_checkpoint(head, tmp_path / "saved", "tfhub", preprocessor)
+    for handle in (path, path / "encoder", (path / "preprocess", path / "encoder")):
+        assert kba.open_checkpoint(handle).mlm_numbers == ("gelu", 1e-5)
+    del model
+
+
+def test_a_model_with_a_layer_of_its_own(pretrained, tmp_path):
+    import keras
+
+    _, encoder = kba.from_pretrained(pretrained)
+    outputs = keras.layers.Dense(3, name="mine")(encoder.output["pooled_output"])
+    with pytest.raises(ValueError, match="the model has the variable mine/kernel, for which no format"):
+        kba.save_checkpoint(keras.Model(encoder.input, outputs), tmp_path / "x")
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings(UNSAID)
 def test_every_weight_of_minilm_survives(tmp_path):
     source, steps = data_file("minilm"), ["google", "keras_hub", "huggingface"]

@@ -13,6 +13,7 @@ from keras_bert_app.checkpoints.names import HEADS
 from keras_bert_app.config import BertConfig
 from keras_bert_app.encoder import bert_encoder
 
+FLOATS = ("float32", "float16", "bfloat16", "float64")
 MODELS = ("pretrainer", "text_classifier", "token_classifier", "span_classifier")
 
 
@@ -48,6 +49,7 @@ class Checkpoint:
         sequence_length: what the preprocessing was made for, or None.
         mlm_activation: of the masked language model's dense layer. Defaults to that of the encoder.
         mlm_epsilon: of its layer normalization. Defaults to that of the encoder.
+        problem_type: of a classifier, in the words of Hugging Face; or None.
     """
 
     format: str
@@ -60,11 +62,18 @@ class Checkpoint:
     sequence_length: int | None = None
     mlm_activation: str | None = None
     mlm_epsilon: float | None = None
+    problem_type: str | None = None
 
     @property
     def heads(self):
         """The heads in the file, tuple of `"masked_lm"`, `"next_sentence"`, `"text_classifier"`, ..."""
         return tuple(head for head, paths in HEADS.items() if any(map(self.name_of, paths)))
+
+    @property
+    def mlm_numbers(self):
+        """The activation and the epsilon of the masked language model's head, whether there is one or not."""
+        epsilon = self.config.layer_norm_eps if self.mlm_epsilon is None else self.mlm_epsilon
+        return self.mlm_activation or self.config.hidden_act, epsilon
 
     @property
     def model(self):
@@ -99,6 +108,8 @@ class Checkpoint:
         variables = {variable.path: variable for variable in [*encoder.weights, *model.weights]}
         fresh = fill(variables.values(), self, ignore)
         if fresh and any(variable.path.startswith("pooler/") for variable in model.weights):
+            if head is not None:
+                raise ValueError(f"{self.tensors.path} lacks tensors: {', '.join(fresh)}")
             warnings.warn(
                 f"{self.tensors.path} has no pooler: {', '.join(fresh)} start with fresh weights",
                 stacklevel=3,
@@ -186,17 +197,24 @@ def fill(variables, checkpoint, ignore=()):
     if len(pooler) != len(missing) or len(pooler) == 1:
         raise ValueError(f"{tensors.path} lacks tensors: {', '.join(missing.values())}")
     _check_rest(checkpoint, ignore)
-    _check_ties(checkpoint)
+    _check_ties(checkpoint, [variable.path for variable, *_ in found], ignore)
     for variable, name, layout in found:
-        variable.assign(from_stored(tensors.read(name), variable.shape, layout))
+        value = tensors.read(name)
+        if value.dtype.name not in FLOATS:
+            raise ValueError(
+                f"{tensors.path}: {name} is {value.dtype.name}: weights must be {', '.join(FLOATS)}"
+            )
+        variable.assign(from_stored(value, variable.shape, layout))
     return pooler
 
 
-def _check_ties(checkpoint):
+def _check_ties(checkpoint, paths, ignore):
     """Raises ValueError if a file holds one variable under several names with different values."""
     tensors = checkpoint.tensors
-    for names, _ in checkpoint.names.values():
-        name, *others = [name for name in names if name in tensors.shapes] or [None]
+    for path in paths:
+        names, _ = checkpoint.names[path]
+        kept = [name for name in names[1:] if not any(re.fullmatch(pattern, name) for pattern in ignore)]
+        name, *others = [name for name in (names[0], *kept) if name in tensors.shapes]
         for other in others:
             if not np.array_equal(tensors.read(name), tensors.read(other)):
                 raise ValueError(

@@ -25,11 +25,11 @@ def read(prefix, tensors):
         FileNotFoundError: there is no `bert_config.json`.
         ValueError: a file is damaged or not supported.
     """
-    path = tensorflow_files.beside(prefix, "bert_config.json")
+    path = tensorflow_files.beside([prefix.parent], "bert_config.json")
     if path is None:
         raise FileNotFoundError(f"{prefix.parent} has no bert_config.json: put it beside {prefix.name}")
     config = BertConfig.from_json(path)
-    vocabulary = tensorflow_files.beside(prefix, "vocab.txt")
+    vocabulary = tensorflow_files.beside([prefix.parent], "vocab.txt")
     return Checkpoint(
         format=FORMAT,
         config=config,

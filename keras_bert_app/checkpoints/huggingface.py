@@ -1,6 +1,7 @@
 """Read a Hugging Face folder: `config.json`, `model.safetensors` and the tokenizer's files."""
 
 import warnings
+import zipfile
 from pathlib import Path
 
 from keras_bert_app.checkpoints import names, tokenizers
@@ -8,6 +9,7 @@ from keras_bert_app.checkpoints.checkpoint import Checkpoint, Tensors
 from keras_bert_app.config import BertConfig
 
 FORMAT = "huggingface"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 CONVERT = (
     "convert it where torch is installed: "
     'python -c "import torch; from safetensors.torch import save_file; '
@@ -34,12 +36,13 @@ def read(folder):
     """
     folder = Path(folder)
     values = tokenizers.read_json(folder / "config.json")
-    config = BertConfig.from_json(folder / "config.json")
+    config = BertConfig.from_json(folder / "config.json", huggingface=True)
     tensors = _open(folder)
     found = names.HUGGINGFACE.names(config.num_hidden_layers)
-    architecture = str((values.get("architectures") or [""])[0])
+    architectures = values.get("architectures") or [""]
+    architecture = str(architectures[0]) if isinstance(architectures, list) else ""
     is_tagger = architecture.endswith("ForTokenClassification") or (
-        not architecture and "pooler.dense.weight" not in tensors.shapes
+        not architecture.endswith("ForSequenceClassification") and "pooler.dense.weight" not in tensors.shapes
     )
     for path in names.HEADS["text_classifier" if is_tagger else "token_classifier"]:
         del found[path]  # both have one name
@@ -51,13 +54,20 @@ def read(folder):
         names=found,
         leftovers=names.HUGGINGFACE.leftovers,
         labels=_labels(values, tensors.shapes),
+        problem_type=values.get("problem_type"),
     )
+
+
+def has_weights(folder):
+    """True if there are weights in one of the formats that `read` takes."""
+    names = (f"{name}{suffix}" for name in WEIGHTS for suffix in ("", ".index.json"))
+    return any((folder / name).is_file() for name in names)
 
 
 def _labels(values, shapes):
     """The labels of the classifier in the order of its outputs, or None."""
     by_index = values.get("id2label")
-    if "classifier.bias" not in shapes or not isinstance(by_index, dict):
+    if len(shapes.get("classifier.bias", ())) != 1 or not isinstance(by_index, dict):
         return None
     count = shapes["classifier.bias"][0]
     indices = [str(index) for index in range(count)]
@@ -66,10 +76,13 @@ def _labels(values, shapes):
 
 def _open(folder):
     """The tensors of a folder, by their names without prefix."""
-    for name, reader in (("model.safetensors", _open_safetensors), ("pytorch_model.bin", _open_pickled)):
+    for name, reader in zip(WEIGHTS, (_open_safetensors, _open_pickled), strict=True):
         index = folder / f"{name}.index.json"
         if index.is_file():
-            parts = sorted(set(tokenizers.read_json(index).get("weight_map", {}).values()))
+            parts = tokenizers.read_json(index).get("weight_map")
+            if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
+                raise ValueError(f"{index} is damaged: weight_map must say in which file each tensor is")
+            parts = sorted(set(parts.values()))
             paths = [folder / Path(part).name for part in parts]  # no path leads out of the folder
             missing = [path.name for path in paths if not path.is_file()]
             if missing or not paths:
@@ -96,6 +109,10 @@ def _tensors(path, files):
         for name, shape in shapes_of_file.items():
             short = name.removeprefix(prefix).replace("LayerNorm.gamma", "LayerNorm.weight")
             short = short.replace("LayerNorm.beta", "LayerNorm.bias")
+            if short in shapes:
+                raise ValueError(
+                    f"{path} has two tensors for {short}, {name} and {readers[short][1]}: remove one"
+                )
             shapes[short], readers[short] = tuple(shape), (read_tensor, name)
 
     def read_by_short_name(short):
@@ -111,8 +128,11 @@ def _open_safetensors(path):
 
     def read_tensor(name):
         # Opened anew for each: what was read of an open file stays in memory.
-        with safe_open(path, framework="numpy") as file:
-            return file.get_tensor(name)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                return file.get_tensor(name)
+        except (AttributeError, TypeError, SafetensorError) as error:  # numbers of eight bits, say
+            raise ValueError(f"{path}: {name} cannot be read ({error}): save it as float32") from error
 
     try:
         with safe_open(path, framework="numpy") as file:
@@ -139,7 +159,9 @@ def _open_pickled(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            # Files from before torch 1.6 are no archives, and cannot be mapped.
+            mapped = zipfile.is_zipfile(path)
+            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # of many kinds: the file may be anything
         reason = str(error).strip().split("\n")[0]
         raise ValueError(

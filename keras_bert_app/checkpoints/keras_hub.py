@@ -13,6 +13,7 @@ BACKBONE = "BertBackbone"
 # What keras-hub's code says, and no file: src/models/bert/bert_backbone.py and bert_masked_lm.py.
 ACTIVATION, EPSILON = "gelu_new", 1e-12
 MLM_ACTIVATION, MLM_EPSILON = "gelu", 1e-5
+MAX_ITEMS = 20_000
 
 
 def is_preset(values):
@@ -76,7 +77,16 @@ def read(folder):
         leftovers=names.KERAS_HUB.leftovers,
         mlm_activation=MLM_ACTIVATION,
         mlm_epsilon=MLM_EPSILON,
+        problem_type=_problem_type(folder),
     )
+
+
+def _problem_type(folder):
+    """What the activation of a classifier says that it is for, in the words of Hugging Face; or None."""
+    path = folder / "task.json"
+    activation = tokenizers.read_json(path).get("config", {}).get("activation") if path.is_file() else None
+    name = activation.get("config") if isinstance(activation, dict) else activation
+    return "multi_label_classification" if name == "sigmoid" else None
 
 
 def _open(path):
@@ -85,10 +95,13 @@ def _open(path):
 
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: a KerasHub preset holds its weights there")
-    found = {}
+    found, visited = {}, []
 
     def visit(group, prefix):
         for name in group:
+            visited.append(name)
+            if len(visited) > MAX_ITEMS:  # links can make few objects many
+                raise ValueError(f"{path} has more than {MAX_ITEMS:,} items: it is no preset of a BERT")
             link = group.get(name, getlink=True)
             item = group[name] if isinstance(link, h5py.HardLink) else None
             # Links and arrays in other files would let a preset read any file of its reader's.
@@ -101,7 +114,12 @@ def _open(path):
 
     def read_array(name):
         with h5py.File(path, "r") as file:
-            return file[name][()]
+            value = file[name][()]
+            if file[name].attrs.get("dtype") == "bfloat16":  # Keras keeps its bytes
+                import ml_dtypes
+
+                value = value.view(ml_dtypes.bfloat16)
+            return value
 
     try:
         with h5py.File(path, "r") as file:

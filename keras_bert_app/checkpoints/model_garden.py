@@ -33,7 +33,9 @@ def read(prefix, tensors):
     table, root = _find_table(tensors)
     shapes, keys = {}, {}
     for key, shape in tensors.shapes.items():
-        name = f"encoder/{key.removeprefix(root)}" if key.startswith(root) else key
+        rest = key.removeprefix(root)
+        name = f"encoder/{rest}" if key.startswith(root) and rest.startswith(("layer_with_w", "_")) else key
+        name = name.removeprefix("model/") if name.startswith("model/masked_lm/") else name
         shapes[name], keys[name] = shape, key
     own_pooler = f"encoder/layer_with_weights-{config.num_hidden_layers + 4}"
     if table is names.MODEL_GARDEN_V2:
@@ -42,13 +44,17 @@ def read(prefix, tensors):
     leftovers = table.leftovers
     if trained:
         leftovers += f"|{re.escape(own_pooler)}/(kernel|bias)"
-    vocabulary = tensorflow_files.beside(prefix, "vocab.txt")
+    vocabulary = tensorflow_files.beside(prefix.parents[:2], "vocab.txt")
+    found = table.names(config.num_hidden_layers, pooler=trained or own_pooler)
+    if not trained and not any(name.startswith("masked_lm/") for name in shapes):
+        for path in names.HEADS["next_sentence"]:  # a head of the same name, of some other task
+            del found[path]
     return Checkpoint(
         format=FORMAT,
         config=config,
         tokenizer=vocabulary and tokenizers.from_vocabulary(vocabulary),
         tensors=Tensors(tensors.path, shapes, lambda name: tensors.read(keys[name])),
-        names=table.names(config.num_hidden_layers, pooler=trained or own_pooler),
+        names=found,
         leftovers=leftovers,
     )
 
@@ -67,7 +73,7 @@ def _find_table(tensors):
 
 
 def _read_config(prefix):
-    path = tensorflow_files.beside(prefix, "bert_config.json", "params.yaml")
+    path = tensorflow_files.beside(prefix.parents[:2], "bert_config.json", "params.yaml")
     if path is None:
         raise FileNotFoundError(
             f"{prefix.parent} has neither bert_config.json nor params.yaml: put one beside {prefix.name}"

@@ -122,7 +122,7 @@ GOOGLE = Table(
         ("span_classifier/kernel", "cls/squad/output_weights", "transposed"),
         ("span_classifier/bias", "cls/squad/output_bias", "plain"),
     ),
-    leftovers=r"(.*/)?(adam_m|adam_v|global_step)",
+    leftovers=r"(.*/)?(adam_m|adam_v|Adam(_1)?|beta[12]_power|global_step)",
 )
 
 # Hugging Face Transformers, without the prefix.

@@ -13,7 +13,10 @@ from keras_bert_app.checkpoints import (
     tokenizers,
 )
 
+# What a note may say, beside `config` and `tokenizer`, and what of a tokenizer.
 NOTE = "keras_bert_app.json"
+NOTED = ("labels", "problem_type", "mlm_activation", "mlm_epsilon")
+TOKENIZER = ("lowercase", "strip_accents", "max_input_chars_per_word", "special_tokens")
 
 
 def open_folder(path, note=True):
@@ -45,16 +48,23 @@ def _open(path):
         return tfhub.read(path / "encoder", preprocess if preprocess.is_dir() else None)
     if (path / "saved_model.pb").is_file():
         return tfhub.read(path)
+    if (path / "config.json").is_file():
+        values = tokenizers.read_json(path / "config.json")
+        if keras_hub.is_preset(values):
+            return keras_hub.read(path)
+        if huggingface.has_weights(path):
+            return huggingface.read(path)
     prefix = tensorflow_files.find_prefix(path)
     if prefix is not None:
         tensors, _ = tensorflow_files.open_tensors(prefix)
         is_google = any(name.startswith("bert/") for name in tensors.shapes)
         return (google if is_google else model_garden).read(prefix, tensors)
     if (path / "config.json").is_file():
-        values = tokenizers.read_json(path / "config.json")
-        return (keras_hub if keras_hub.is_preset(values) else huggingface).read(path)
-    if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {path}")
+        return huggingface.read(path)
+    if path.is_file():
+        raise FileNotFoundError(
+            f"{path} is a file: give its folder {path.parent}, or the prefix of a checkpoint"
+        )
     there = ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"
     raise FileNotFoundError(
         f"{path} holds no checkpoint: there is {there}. Give a folder with config.json (Hugging Face, "
@@ -64,14 +74,21 @@ def _open(path):
 
 def _with_note(checkpoint, noted, path):
     """The checkpoint with what this package noted beside it."""
-    fields = {field.name for field in dataclasses.fields(checkpoint)} - {"config", "tokenizer"}
-    changes = {name: value for name, value in noted.items() if name in fields}
+    config, tokenizer = noted.pop("config", {}), noted.pop("tokenizer", {})
+    if not set(noted) <= set(NOTED) or not isinstance(config, dict) or not set(tokenizer) <= set(TOKENIZER):
+        raise ValueError(f"{path} is damaged: remove it, or convert the checkpoint again")
+    kinds = {"labels": list, "mlm_epsilon": float}
+    for name, value in noted.items():
+        if not isinstance(value, kinds.get(name, str)):
+            raise ValueError(
+                f"{path} is damaged: {name}={value!r}. Remove it, or convert the checkpoint again"
+            )
     try:
-        changes["config"] = dataclasses.replace(checkpoint.config, **noted.get("config", {}))
-        if checkpoint.tokenizer:
-            changes["tokenizer"] = {**checkpoint.tokenizer, **noted.get("tokenizer", {})}
+        noted["config"] = dataclasses.replace(checkpoint.config, **config)
     except TypeError as error:
         raise ValueError(
             f"{path} is damaged ({error}): remove it, or convert the checkpoint again"
         ) from error
-    return dataclasses.replace(checkpoint, **changes)
+    if checkpoint.tokenizer:
+        noted["tokenizer"] = {**checkpoint.tokenizer, **tokenizer}
+    return dataclasses.replace(checkpoint, **noted)

@@ -6,8 +6,9 @@ import warnings
 from pathlib import Path
 
 from keras_bert_app import files
-from keras_bert_app.checkpoints import opening, writing
+from keras_bert_app.checkpoints import opening, tokenizers, writing
 from keras_bert_app.encoder import encoder_config
+from keras_bert_app.heads import mlm_numbers
 
 # Each format's module, which has `HEADS`, those that it has a place for, and `write`.
 FORMATS = {
@@ -18,12 +19,12 @@ FORMATS = {
 }
 
 
-def save_checkpoint(model, folder, format="huggingface", preprocessor=None, labels=None):
+def save_checkpoint(model, folder, format="huggingface", preprocessor=None, labels=None, problem_type=None):
     """Writes a model as a checkpoint that other programs read.
 
-    Where a format has no place for something, such as the exact GELU in a KerasHub preset, a
-    warning says what other programs will make of it, and `keras_bert_app.json` beside the weights
-    keeps it for `from_pretrained`.
+    What a format has no place for, such as the exact GELU in a KerasHub preset, `keras_bert_app.json`
+    beside the weights keeps for `from_pretrained`. A warning names the numbers among it, with
+    which other programs compute something else, and the heads that are left out.
 
     Args:
         model: from `bert_encoder`, `pretrainer`, `text_classifier`, `token_classifier` or
@@ -35,6 +36,8 @@ def save_checkpoint(model, folder, format="huggingface", preprocessor=None, labe
         preprocessor: `BertPreprocessor` of the model. None leaves out vocabulary and tokenizer,
             which a TF-Hub pair must have.
         labels: the labels of a classifier, in the order of its outputs.
+        problem_type: what a classifier is for, in the words of Hugging Face:
+            `"single_label_classification"`, `"multi_label_classification"` or `"regression"`.
 
     Returns:
         Path of `folder`.
@@ -73,7 +76,10 @@ def save_checkpoint(model, folder, format="huggingface", preprocessor=None, labe
     with files.whole(folder) as temporary:
         temporary.mkdir()
         _module(format).write(model, config, temporary, preprocessor, labels)
-        _write_note(model, config, temporary, preprocessor, labels)
+        if problem_type is not None and format == "huggingface":
+            values = {**tokenizers.read_json(temporary / "config.json"), "problem_type": problem_type}
+            files.write_json(temporary / "config.json", values)
+        _write_note(model, config, temporary, preprocessor, labels, problem_type)
     return folder
 
 
@@ -92,7 +98,7 @@ def _module(format):
     return importlib.import_module(f"keras_bert_app.checkpoints.{FORMATS[format]}")
 
 
-def _write_note(model, config, folder, preprocessor, labels):
+def _write_note(model, config, folder, preprocessor, labels, problem_type):
     """Notes what the format has no place for, and warns of what other programs will get wrong."""
     from keras_bert_app.preprocessing.tokenizer import BertTokenizer
 
@@ -100,17 +106,20 @@ def _write_note(model, config, folder, preprocessor, labels):
     ours, theirs = dataclasses.asdict(config), dataclasses.asdict(found.config)
     note = {"config": {name: ours[name] for name in ours if ours[name] != theirs[name]}}
     if "masked_lm" in found.heads:
-        note |= _head_note(model, config, found)
+        pairs = zip(("mlm_activation", "mlm_epsilon"), mlm_numbers(model), found.mlm_numbers, strict=True)
+        note |= {name: value for name, value, other in pairs if value != other}
     if labels is not None and found.labels != list(labels):
         note["labels"] = list(labels)
+    if problem_type is not None and found.problem_type != problem_type:
+        note["problem_type"] = problem_type
     if preprocessor is not None:
         ours, read = map(_rules, (preprocessor.tokenizer, BertTokenizer(**found.tokenizer)))
+        if ours["lowercase"] != read["lowercase"]:
+            read["strip_accents"] = None  # the one follows from the other, if nothing is said
         note["tokenizer"] = {name: ours[name] for name in ours if ours[name] != read[name]}
     note = {name: value for name, value in note.items() if value != {}}
     if note:
         files.write_json(folder / opening.NOTE, note)
-    if found.format == "tfhub":  # a graph says all, but not so that it can be read
-        return
     numbers = {**note.get("config", {}), **{k: v for k, v in note.items() if k.startswith("mlm_")}}
     ignored = ("initializer_range", "hidden_dropout_prob", "attention_probs_dropout_prob")
     numbers = {name: value for name, value in numbers.items() if name not in ignored}
@@ -131,19 +140,3 @@ def _rules(tokenizer):
         "max_input_chars_per_word": tokenizer.max_input_chars_per_word,
         "special_tokens": list(tokenizer.special_tokens),
     }
-
-
-def _head_note(model, config, found):
-    """The numbers of the masked language model's head that a format has no place for."""
-    from keras_bert_app.encoder import ACTIVATIONS
-
-    names = {function: name for name, function in ACTIVATIONS.items()}
-    ours = {
-        "mlm_activation": names[model.get_layer("mlm_dense").activation],
-        "mlm_epsilon": model.get_layer("mlm_norm").epsilon,
-    }
-    theirs = {
-        "mlm_activation": found.mlm_activation or found.config.hidden_act,
-        "mlm_epsilon": found.config.layer_norm_eps if found.mlm_epsilon is None else found.mlm_epsilon,
-    }
-    return {name: value for name, value in ours.items() if theirs[name] != value}

@@ -17,7 +17,8 @@ def find_prefix(path):
     path = Path(path)
     if (path.parent / f"{path.name}.index").is_file():
         return path
-    found = sorted(p.with_suffix("") for p in path.glob("*.index")) if path.is_dir() else []
+    # Other programs too call a file so; those of TensorFlow stand beside their data.
+    found = sorted(p.with_suffix("") for p in path.glob("*.index") if any(path.glob(f"{p.stem}.data-*")))
     if len(found) > 1:
         raise ValueError(
             f"{path} holds several checkpoints: give the one you want, such as {found[-1]}, of "
@@ -71,7 +72,6 @@ def open_tensors(prefix):
     return Tensors(Path(prefix), {name: tuple(shapes[key]) for name, key in keys.items()}, read), full_names
 
 
-def beside(prefix, *names):
-    """The first of some files that is in the checkpoint's folder, or else in the one above; or None."""
-    folders = (prefix.parent, prefix.parent.parent)
+def beside(folders, *names):
+    """The first of some files that is in the first of some folders, or else in the next; or None."""
     return next((f / name for f in folders for name in names if (f / name).is_file()), None)

@@ -43,9 +43,11 @@ def read(encoder, preprocess=None):
     tensors = Tensors(
         prefix, {name: by_key.shapes[key] for name, key in keys.items()}, lambda name: by_key.read(keys[name])
     )
-    table, path = names.TFHUB, folder / "assets" / "bert_config.json"
+    table, path, head = names.TFHUB, folder / "assets" / "bert_config.json", {}
     if path.is_file():  # this package wrote it
-        table, config = names.KERAS_BERT_APP, BertConfig.from_json(path)
+        values = tokenizers.read_json(path)
+        head = {name: values.pop(name, None) for name in ("mlm_activation", "mlm_epsilon")}
+        table, config = names.KERAS_BERT_APP, BertConfig.from_dict(values)
     else:
         config = _config(folder, tensors.shapes)
     lowercase = bool(tensors.read("do_lower_case")) if "do_lower_case" in tensors.shapes else None
@@ -63,6 +65,7 @@ def read(encoder, preprocess=None):
         names=table.names(config.num_hidden_layers),
         leftovers=table.leftovers,
         sequence_length=sequence_length,
+        **head,
     )
 
 
@@ -75,8 +78,13 @@ def _name(key, full_name):
 def _tokenizer(folder, lowercase):
     """The tokenizer in a SavedModel's assets."""
     assets = folder / "assets"
-    if (assets / "tokenizer_config.json").is_file():
-        return tokenizers.from_huggingface(assets)
+    if (assets / "tokenizer_config.json").is_file():  # this package wrote it
+        options = tokenizers.read_json(assets / "tokenizer_config.json")
+        names_there = ("max_input_chars_per_word", "special_tokens")
+        return {
+            **tokenizers.from_huggingface(assets),
+            **{name: options[name] for name in names_there if name in options},
+        }
     found = tokenizers.from_vocabulary(assets / "vocab.txt")
     if found and lowercase is not None:
         found["lowercase"] = lowercase
@@ -89,6 +97,11 @@ def _config(folder, shapes):
     paths = ("word_embeddings/embeddings", "position_embeddings/embeddings", "type_embeddings/embeddings",
              "layer_0/attention/query/kernel", "layer_0/intermediate/kernel")  # fmt: skip
     missing = [first[path] for path in paths if first[path] not in shapes]
+    if any("bert/encoder/layer_0/" in name for name in shapes):
+        raise ValueError(
+            f"{folder} is a module of TensorFlow 1, whose graph says neither casing nor what it computes as "
+            "the later ones do: give the archive of the same model, see `keras-bert models`"
+        )
     if missing:
         raise ValueError(
             f"{folder} is no TF-Hub encoder of a BERT: it has no variable {', '.join(missing)}. "

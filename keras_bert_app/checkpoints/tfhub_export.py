@@ -81,11 +81,17 @@ def write(model, config, folder, preprocessor, labels=None):
     roots = {"encoder": _encoder(model, config), "preprocess": _preprocess(preprocessor)}
     inputs = {"encoder": IDS, "preprocess": SENTENCES}
     tokenizer = preprocessor.tokenizer
-    options = {"do_lower_case": tokenizer.lowercase, "strip_accents": tokenizer.strip_accents}
+    options = {
+        "do_lower_case": tokenizer.lowercase,
+        "strip_accents": tokenizer.strip_accents,
+        "max_input_chars_per_word": tokenizer.max_input_chars_per_word,
+        "special_tokens": list(tokenizer.special_tokens),
+    }
+    head = dict(zip(("mlm_activation", "mlm_epsilon"), builders.mlm_numbers(model), strict=True))
     with tempfile.TemporaryDirectory() as assets:
         assets = Path(assets)
         tokenizer.save_assets(assets)
-        files.write_json(assets / ASSETS["bert_config"], config.to_dict())
+        files.write_json(assets / ASSETS["bert_config"], {**config.to_dict(), **head})
         files.write_json(assets / ASSETS["tokenizer_config"], options)
         for name, root in roots.items():
             root.do_lower_case = tf.Variable(tokenizer.lowercase, trainable=False, name="do_lower_case")

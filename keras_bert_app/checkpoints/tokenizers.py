@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 from keras_bert_app import files
+from keras_bert_app.preprocessing.vocabulary_file import SPECIAL_TOKENS, read_vocabulary
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# Classes of Transformers that split text as BERT does, where no tokenizer.json says how.
+CLASSES = (None, "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
 MAX_SPECIAL_TOKENS = 28  # see `BertTokenizer`
 
 
@@ -18,7 +20,7 @@ def read_json(path):
     """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds no JSON object")
@@ -64,6 +66,12 @@ def from_huggingface(folder):
         read_json(folder / name) if (folder / name).is_file() else {}
         for name in ("tokenizer_config.json", "tokenizer.json")
     )
+    kind = options.get("tokenizer_class")
+    if (kind not in CLASSES and not whole) or options.get("do_basic_tokenize") is False:
+        raise ValueError(
+            f"{folder}: tokenizer_class={kind!r} and do_basic_tokenize="
+            f"{options.get('do_basic_tokenize', True)!r}: only BERT's own tokenizer is supported"
+        )
     rules = {"lowercase": True}  # as in Transformers
     found = {}
     if whole:
@@ -79,15 +87,38 @@ def from_huggingface(folder):
     ):
         if options.get(option) is not None:
             rules[key] = options[option]
+        if not isinstance(rules.get(key), bool | None):
+            raise ValueError(f"{folder}: {option}={rules[key]!r}: it must be true, false or null")
     if rules.get("handle_chinese_chars") is False:
         raise ValueError(
             f"{folder}: tokenize_chinese_chars=False is not supported: Chinese characters are words"
         )
     if not whole and (folder / "vocab.txt").is_file():
-        found["vocabulary"] = folder / "vocab.txt"
+        found = _with_added_tokens(folder)
     if "vocabulary" not in found:
         return None
     return {**found, "lowercase": rules["lowercase"], "strip_accents": rules.get("strip_accents")}
+
+
+def _with_added_tokens(folder):
+    """The vocabulary in `vocab.txt`, and what was added to it in `added_tokens.json`."""
+    path = folder / "added_tokens.json"
+    if not path.is_file():
+        return {"vocabulary": folder / "vocab.txt"}
+    tokens = read_vocabulary(folder / "vocab.txt")
+    added = {token: index for token, index in read_json(path).items() if token not in tokens}
+    if sorted(map(str, added.values())) != sorted(str(len(tokens) + i) for i in range(len(added))):
+        raise ValueError(f"{path}: its ids do not follow those of vocab.txt, which end at {len(tokens) - 1}")
+    new = sorted(added, key=added.get)
+    return {"vocabulary": [*tokens, *new], "special_tokens": _check_special(tuple(new), path)}
+
+
+def _check_special(tokens, path):
+    if len(tokens) > MAX_SPECIAL_TOKENS:
+        raise ValueError(
+            f"{path}: {len(tokens)} tokens were added to its vocabulary, at most {MAX_SPECIAL_TOKENS} can be"
+        )
+    return tokens
 
 
 def _read_whole(whole, path):
@@ -107,13 +138,9 @@ def _read_whole(whole, path):
     tokens = sorted(ids, key=ids.get)
     if [ids[token] for token in tokens] != list(range(len(tokens))):
         raise ValueError(f"{path}: its ids do not go from 0 to {len(tokens) - 1}: each must be one token's")
-    if len(special) > MAX_SPECIAL_TOKENS:
-        raise ValueError(
-            f"{path}: {len(special)} tokens were added to its vocabulary, at most {MAX_SPECIAL_TOKENS} can be"
-        )
     found = {"vocabulary": tokens}
     if special:
-        found["special_tokens"] = special
+        found["special_tokens"] = _check_special(special, path)
     rules = {
         k: v for k, v in normalizer.items() if k in ("lowercase", "strip_accents", "handle_chinese_chars")
     }

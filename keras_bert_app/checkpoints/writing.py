@@ -1,10 +1,9 @@
 """What every writer of checkpoints needs: the values of a model's variables, by the names of a format."""
 
-import keras
-
+from keras_bert_app.adaptation import lora_layers, merged_kernel, to_numpy
 from keras_bert_app.checkpoints.checkpoint import to_stored
 from keras_bert_app.checkpoints.names import HEADS, KERAS_BERT_APP
-from keras_bert_app.layers import TransformerBlock
+from keras_bert_app.encoder import encoder_layers
 
 NO_WEIGHTS = ("seed_generator_state", "lora_kernel_a", "lora_kernel_b")  # LoRA is in its kernel
 
@@ -40,16 +39,14 @@ def stored(model, table, config, skip=()):
     """
     names = table.names(config.num_hidden_layers)
     left_out = {path for head in skip for path in HEADS[head]}
-    blocks = [layer for layer in model.layers if isinstance(layer, TransformerBlock)]
-    dense_layers = {f"{dense.path}/kernel": dense for b in blocks for dense in b.projections.values()}
+    with_lora = {f"{dense.path}/kernel": dense for dense in lora_layers(encoder_layers(model))}
     for variable in model.weights:
         if variable.path in left_out or variable.path.endswith(NO_WEIGHTS):
             continue
         (name, *_), layout = names[variable.path]
-        # Of a dense layer with LoRA, `kernel` is the sum.
-        dense = dense_layers.get(variable.path)
-        value = keras.ops.convert_to_numpy(dense.kernel if dense else variable.value)
-        yield name, to_stored(value.astype("float32"), layout, config.num_attention_heads)
+        dense = with_lora.get(variable.path)
+        value = to_numpy(variable) if dense is None else merged_kernel(dense)
+        yield name, to_stored(value, layout, config.num_attention_heads)
 
 
 def num_classes_of(model):
