@@ -160,33 +160,6 @@ def encoder_config(model):
     )
 
 
-def encoder_of(model):
-    """The encoder on which a model was built, with the same layers.
-
-    Args:
-        model: a functional model that was built on the output of `bert_encoder` and reaches its
-            pooler.
-
-    Returns:
-        A `keras.Model`, see `bert_encoder`.
-
-    Raises:
-        ValueError: the model has no layers of `bert_encoder`.
-    """
-    count = encoder_config(model).num_hidden_layers
-    found = [keras.tree.flatten(model.get_layer(f"layer_{index}").output) for index in range(count)]
-    encoder_outputs, *attentions = map(list, zip(*found, strict=True))
-    outputs = {
-        "pooled_output": model.get_layer("pooler").output,
-        "sequence_output": encoder_outputs[-1],
-        "encoder_outputs": encoder_outputs,
-    }
-    if attentions:
-        (outputs["attentions"],) = attentions
-    inputs = {name: model.input[name] for name in ("input_word_ids", "input_mask", "input_type_ids")}
-    return keras.Model(inputs, outputs, name="bert_encoder")
-
-
 def encoder_layers(model):
     """The layers of the encoder in a model.
 

@@ -8,7 +8,7 @@ from keras_bert_app.layers import PACKAGE
 SIGNATURE = "serving_default"
 
 
-def hub_layer(handle, name=None, sha256=None):
+def hub_layer(handle, name=None, offline=False, sha256=None):
     """A layer that runs a SavedModel, such as a text embedding, a preprocessor or an encoder of TF-Hub.
 
     It takes and gives what the SavedModel does: strings `(batch,)` and vectors `(batch, dim)`, say,
@@ -28,6 +28,7 @@ def hub_layer(handle, name=None, sha256=None):
         handle: a local folder or archive, an address, `kaggle://...`, a handle of tfhub.dev; see
             `download`.
         name: of the layer.
+        offline: True to make no request.
         sha256: what the SHA-256 of the archive must be, see `download`.
 
     Returns:
@@ -63,7 +64,7 @@ def hub_layer(handle, name=None, sha256=None):
         )
     import tensorflow_text  # noqa: F401  # its operations may be in the graph
 
-    folder = downloads.download(handle, sha256=sha256)
+    folder = downloads.download(handle, offline, sha256)
     endpoint, num_inputs = _endpoint(folder)
     layer = keras.layers.TFSMLayer if num_inputs == 1 else HubSignature
     try:
@@ -89,7 +90,9 @@ def _endpoint(folder):
     try:
         (graph,) = SavedModel.FromString(path.read_bytes()).meta_graphs
     except (DecodeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}. Get it again") from error
+        raise ValueError(
+            f"{path} is damaged, or of TensorFlow 1 with several graphs ({error}): get it again, or another"
+        ) from error
     nodes = graph.object_graph_def.nodes
     attributes = {child.local_name for child in nodes[0].children} if nodes else set()
     if "__call__" in attributes:

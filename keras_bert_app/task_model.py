@@ -102,8 +102,8 @@ def load(handle, offline=False):
     """A fine-tuned model: what `finetune` saved, or a classifier that somebody else trained.
 
     Args:
-        handle: the run folder; or a checkpoint with a text classifier and its labels, such as
-            `"hf://textattack/bert-base-uncased-SST-2"`, see `open_checkpoint`.
+        handle: the run folder; or what `open_checkpoint` takes, if there is a text classifier in it,
+            such as `"hf://organization/name"`.
         offline: True to make no request.
 
     Returns:

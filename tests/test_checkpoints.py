@@ -652,7 +652,8 @@ def test_labels_that_are_none(labels, tmp_path):
         "classifier.weight": np.zeros((2, 10), "float32"),
         "classifier.bias": np.zeros(2, "float32"),
     }
-    assert kba.open_checkpoint(write_pretrained(tmp_path, tensors, id2label=labels)).labels is None
+    assert kba.open_checkpoint(write_pretrained(tmp_path / "a", tensors, id2label=labels)).labels is None
+    assert kba.open_checkpoint(write_pretrained(tmp_path / "b", tensors)).labels == ["LABEL_0", "LABEL_1"]
 
 
 def test_layouts():

@@ -12,7 +12,7 @@ from oracle import bert, gelu, gelu_new, random_tensors
 import keras_bert_app as kba
 from keras_bert_app import activations, layers
 from keras_bert_app.config import BertConfig
-from keras_bert_app.encoder import bert_encoder, encoder_config, encoder_of
+from keras_bert_app.encoder import bert_encoder, encoder_config
 
 CONFIG = BertConfig(
     vocab_size=61, hidden_size=10, num_hidden_layers=3, num_attention_heads=2, intermediate_size=37,
@@ -312,15 +312,6 @@ def test_encoder_config_of_no_bert():
     for model in (named, keras.Sequential(), None):
         with pytest.raises(ValueError, match="has no layer word_embeddings, .*, layer_0: give an encoder"):
             encoder_config(model)
-
-
-@pytest.mark.parametrize("output_attentions", [False, True])
-def test_encoder_of(output_attentions):
-    encoder = bert_encoder(CONFIG, output_attentions=output_attentions)
-    found, expected = encoder_of(kba.text_classifier(encoder, 5))(inputs()), encoder(inputs())
-    assert set(found) == set(expected)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value)
 
 
 # rematerialize

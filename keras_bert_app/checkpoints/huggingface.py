@@ -66,12 +66,12 @@ def has_weights(folder):
 
 def _labels(values, shapes):
     """The labels of the classifier in the order of its outputs, or None."""
-    by_index = values.get("id2label")
-    if len(shapes.get("classifier.bias", ())) != 1 or not isinstance(by_index, dict):
+    if len(shapes.get("classifier.bias", ())) != 1:
         return None
-    count = shapes["classifier.bias"][0]
-    indices = [str(index) for index in range(count)]
-    return [by_index[index] for index in indices] if set(by_index) == set(indices) else None
+    indices = [str(index) for index in range(shapes["classifier.bias"][0])]
+    by_index = values.get("id2label", {index: f"LABEL_{index}" for index in indices})  # as in Transformers
+    is_whole = isinstance(by_index, dict) and set(by_index) == set(indices)
+    return [by_index[index] for index in indices] if is_whole else None
 
 
 def _open(folder):
