@@ -267,5 +267,5 @@ def test_help(keras_bert):
 def test_a_traceback_on_request(keras_bert, monkeypatch):
     monkeypatch.setenv("KERAS_BERT_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["keras-bert", "predict", "none", "x"])
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="there is no folder 'none'"):
         cli.main()

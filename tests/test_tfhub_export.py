@@ -159,7 +159,14 @@ def test_what_the_pair_tells_of_itself(pair, encoder, preprocess, config):
         assert kba.BertTokenizer(assets / "vocab.txt").vocabulary == tuple(VOCABULARY)
         assert kba.BertConfig.from_json(assets / "bert_config.json") == config
         options = json.loads((assets / "tokenizer_config.json").read_text())
-        assert options == {"do_lower_case": False, "strip_accents": True}
+        assert options == {
+            "do_lower_case": False,
+            "strip_accents": True,
+            "max_input_chars_per_word": 100,
+            "special_tokens": [],
+        }
+        head = json.loads((assets / "mlm_config.json").read_text())
+        assert head == {"mlm_activation": "relu", "mlm_epsilon": 1e-3}
         content = (pair / name / "saved_model.pb").read_bytes()
         for secret in (str(ROOT), str(pair), tempfile.gettempdir(), socket.gethostname()):
             assert secret.encode() not in content

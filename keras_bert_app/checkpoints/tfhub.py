@@ -45,9 +45,9 @@ def read(encoder, preprocess=None):
     )
     table, path, head = names.TFHUB, folder / "assets" / "bert_config.json", {}
     if path.is_file():  # this package wrote it
-        values = tokenizers.read_json(path)
-        head = {name: values.pop(name, None) for name in ("mlm_activation", "mlm_epsilon")}
-        table, config = names.KERAS_BERT_APP, BertConfig.from_dict(values)
+        table, config = names.KERAS_BERT_APP, BertConfig.from_json(path)
+        values = tokenizers.read_json(path.with_name("mlm_config.json"))
+        head = {name: values.get(name) for name in ("mlm_activation", "mlm_epsilon")}
     else:
         config = _config(folder, tensors.shapes)
     lowercase = bool(tensors.read("do_lower_case")) if "do_lower_case" in tensors.shapes else None

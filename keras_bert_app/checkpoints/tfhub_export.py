@@ -26,6 +26,7 @@ SPECIAL_TOKENS = {
 ASSETS = {  # by attribute; encoders of TF-Hub have the first, and `do_lower_case`
     "vocab_file": VOCABULARY_FILE,
     "bert_config": "bert_config.json",
+    "mlm_config": "mlm_config.json",
     "tokenizer_config": "tokenizer_config.json",
 }
 SENTENCES = tf.TensorSpec([None], tf.string, "sentences")
@@ -91,7 +92,8 @@ def write(model, config, folder, preprocessor, labels=None):
     with tempfile.TemporaryDirectory() as assets:
         assets = Path(assets)
         tokenizer.save_assets(assets)
-        files.write_json(assets / ASSETS["bert_config"], {**config.to_dict(), **head})
+        files.write_json(assets / ASSETS["bert_config"], config.to_dict())
+        files.write_json(assets / ASSETS["mlm_config"], head)
         files.write_json(assets / ASSETS["tokenizer_config"], options)
         for name, root in roots.items():
             root.do_lower_case = tf.Variable(tokenizer.lowercase, trainable=False, name="do_lower_case")
