@@ -592,6 +592,33 @@ def test_keras_hub_errors(tmp_path):
         kba.open_checkpoint(folder)
 
 
+def test_other_presets_of_keras_hub(tmp_path, monkeypatch):
+    import keras_hub
+
+    from keras_bert_app.checkpoints import keras_hub as reader
+
+    sizes = {
+        "vocabulary_size": 61, "num_layers": 3, "num_heads": 2, "hidden_dim": 10, "intermediate_dim": 37,
+        "max_sequence_length": 32,
+    }  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`build\(\)` was called")  # KerasHub 0.31, of its own models
+        half = keras_hub.models.BertBackbone(**sizes, dtype="bfloat16")
+        half.save_to_preset(tmp_path / "half")
+        classifier = keras_hub.models.BertTextClassifier(
+            keras_hub.models.BertBackbone(**sizes), num_classes=5, activation="sigmoid"
+        )
+        classifier.save_to_preset(tmp_path / "classifier")
+    words = kba.open_checkpoint(tmp_path / "half").build()[0].get_layer("word_embeddings").embeddings
+    np.testing.assert_array_equal(words, np.asarray(half.weights[0]).astype("float32"))
+    checkpoint = kba.open_checkpoint(tmp_path / "classifier")
+    assert (checkpoint.heads, checkpoint.problem_type) == (("text_classifier",), "multi_label_classification")
+    assert checkpoint.build("text_classifier")[1].output_shape == (None, 5)
+    monkeypatch.setattr(reader, "MAX_ITEMS", 20)
+    with pytest.raises(ValueError, match="has more than 20 items"):
+        kba.open_checkpoint(tmp_path / "half")
+
+
 def test_keras_hub_without_a_tokenizer(tmp_path):
     folder = formats.write_keras_hub(tmp_path / "preset")
     shutil.rmtree(folder / "assets")
