@@ -270,8 +270,11 @@ def test_bfloat16_weights(pretrained_heads, tmp_path):
 
 
 @pytest.mark.parametrize("archive", [True, False])
-def test_both_containers_of_torch(archive, pretrained_heads, tmp_path):
+def test_both_containers_of_torch(archive, pretrained_heads, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
+    from keras_bert_app.checkpoints import huggingface
+
+    monkeypatch.setattr(huggingface, "MAPPED_BYTES", 100)  # the file is opened often
     from safetensors.torch import load_file
 
     preprocessor, model = pretrained_heads

@@ -16,6 +16,7 @@ CONVERT = (
     "save_file({k: v.clone().contiguous() for k, v in "
     "torch.load('pytorch_model.bin', map_location='cpu', weights_only=True).items()}, 'model.safetensors')\""
 )
+MAPPED_BYTES = 2**26
 TORCH = (2, 10)  # older ones run code from a file in spite of weights_only: CVE-2025-32434, CVE-2026-24747
 
 
@@ -156,12 +157,16 @@ def _open_pickled(path):
             f"{path}: torch {torch.__version__} may run code that is hidden in such a file: "
             f"install torch {'.'.join(map(str, TORCH))} or newer, or get model.safetensors"
         )
-    try:
+    # Files from before torch 1.6 are no archives, and cannot be mapped.
+    mapped = zipfile.is_zipfile(path)
+
+    def load():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Files from before torch 1.6 are no archives, and cannot be mapped.
-            mapped = zipfile.is_zipfile(path)
-            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+    try:
+        tensors = load()
     except Exception as error:  # of many kinds: the file may be anything
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
@@ -169,4 +174,14 @@ def _open_pickled(path):
         ) from error
     if not isinstance(tensors, dict) or not all(hasattr(value, "numpy") for value in tensors.values()):
         raise ValueError(f"{path} holds no tensors by their names: it is not the weights of a model")
-    return {name: value.shape for name, value in tensors.items()}, lambda name: tensors[name].float().numpy()
+    shapes, opened = {name: value.shape for name, value in tensors.items()}, 0
+
+    def read_tensor(name):
+        nonlocal tensors, opened
+        if mapped and opened > MAPPED_BYTES:  # what was read of a mapped file stays in memory
+            tensors, opened = load(), 0
+        value = tensors[name].float().numpy()
+        opened += value.nbytes
+        return value
+
+    return shapes, read_tensor
