@@ -98,7 +98,7 @@ def convert(source, target, format="huggingface", tolerance=TOLERANCE, ignore=()
             for name, value in _compare(
                 ours, _graph_outputs(temporary / "encoder", checkpoint.config)
             ).items():
-                differences[name] = max(differences[name], value)
+                differences[name] = float(np.maximum(differences[name], value))  # keeps NaN
         others, plain = {}, opening.open_folder(temporary, note=False)
         if format != "tfhub" and _numbers(plain) != _numbers(checkpoint):
             others = _compare(ours, outputs(*_build(plain, plain.model)))

@@ -521,6 +521,19 @@ def test_numbers_of_a_tfhub_graph(tmp_path):
     assert (config.num_attention_heads, config.num_hidden_layers, config.intermediate_size) == (2, 3, 37)
 
 
+def test_the_encoder_of_a_pair_has_the_last_word_on_casing(tmp_path):
+    import tensorflow as tf
+
+    encoder = formats.write_tfhub(tmp_path / "a" / "encoder")
+    preprocess = tf.Module()
+    preprocess.__call__ = tf.function(
+        lambda x: {"x": x}, [tf.TensorSpec([None], tf.string)]
+    )  # of no known casing
+    preprocess.vocab_file = tf.saved_model.Asset(str(encoder / "assets" / "vocab.txt"))
+    tf.saved_model.save(preprocess, str(tmp_path / "preprocess"))
+    assert kba.open_checkpoint((tmp_path / "preprocess", encoder)).tokenizer["lowercase"] is True
+
+
 def test_a_savedmodel_of_another_kind(tmp_path):
     import tensorflow as tf
 

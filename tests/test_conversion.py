@@ -127,3 +127,11 @@ def test_the_batch_has_padding_and_types():
     assert 0 < batch["input_mask"].mean() < 1
     assert 0 < batch["input_type_ids"].mean() < 1
     assert len(np.unique(batch["input_word_ids"])) > 20
+
+
+@pytest.mark.filterwarnings(UNSAID)
+def test_a_saved_model_that_gives_no_numbers(tmp_path, pretrained, monkeypatch):
+    given = {"pooled_output": np.full((3, 10), np.nan, "float32")}
+    monkeypatch.setattr(conversion, "_graph_outputs", lambda folder, config: given)
+    with pytest.raises(ValueError, match="is not written: its outputs differ .* by nan"):
+        kba.convert(pretrained, tmp_path / "hub", "tfhub", tolerance=1e9)

@@ -310,6 +310,13 @@ except ModuleNotFoundError as error:
 """
     done = run_python(code, path)
     assert "can be read by torch only, which is not installed: convert it where torch" in done.stdout, done
+    torch.save(
+        {"bert.embeddings.word_embeddings.weight": torch.zeros((61, 10), dtype=torch.int8)},
+        path / "pytorch_model.bin",
+    )
+    assert (
+        kba.open_checkpoint(path).tensors.read("embeddings.word_embeddings.weight").dtype == "int8"
+    )  # refused by `fill`
     torch.save([1, 2], path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="holds no tensors by their names"):
         kba.from_pretrained(path)

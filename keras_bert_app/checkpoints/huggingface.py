@@ -180,8 +180,9 @@ def _open_pickled(path):
         nonlocal tensors, opened
         if mapped and opened > MAPPED_BYTES:  # what was read of a mapped file stays in memory
             tensors, opened = load(), 0
-        value = tensors[name].float().numpy()
+        value = tensors[name]
+        value = value.float() if value.is_floating_point() else value  # numpy has no bfloat16
         opened += value.nbytes
-        return value
+        return value.numpy()
 
     return shapes, read_tensor

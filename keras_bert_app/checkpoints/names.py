@@ -193,40 +193,35 @@ _MODEL_GARDEN_LEFTOVERS = (
     r"(.*/)?(save_counter|global_step|_CHECKPOINTABLE_OBJECT_GRAPH)|optimizer/.*|.*/\.OPTIMIZER_SLOT/.*"
 )
 
-# tensorflow/models, official/nlp/modeling/networks/bert_encoder.py: BertEncoder, numbered by its layers.
-MODEL_GARDEN = Table(
-    block=lambda index: f"encoder/layer_with_weights-{index + 4}",
-    blocks=_MODEL_GARDEN_BLOCK,
-    others=(
-        (
-            "word_embeddings/embeddings",
-            "encoder/layer_with_weights-0/embeddings masked_lm/embedding_table",
-            "plain",
-        ),
-        ("position_embeddings/embeddings", "encoder/layer_with_weights-1/embeddings", "plain"),
-        ("type_embeddings/embeddings", "encoder/layer_with_weights-2/embeddings", "plain"),
-        *_norms([("embeddings_norm", "encoder/layer_with_weights-3")]),
-        *_MODEL_GARDEN_HEADS,
-    ),
-    leftovers=_MODEL_GARDEN_LEFTOVERS,
-)
 
-# The same, BertEncoderV2, by its attributes.
-MODEL_GARDEN_V2 = Table(
-    block="encoder/_transformer_layers/{}".format,
-    blocks=_MODEL_GARDEN_BLOCK,
-    others=(
-        (
-            "word_embeddings/embeddings",
-            "encoder/_embedding_layer/embeddings masked_lm/embedding_table",
-            "plain",
+def _model_garden(block, words, positions, types, norm):
+    """The table of one of the Model Garden's encoders; in a pretrainer the head holds the word embeddings."""
+    return Table(
+        block=block,
+        blocks=_MODEL_GARDEN_BLOCK,
+        others=(
+            ("word_embeddings/embeddings", f"encoder/{words}/embeddings masked_lm/embedding_table", "plain"),
+            ("position_embeddings/embeddings", f"encoder/{positions}/embeddings", "plain"),
+            ("type_embeddings/embeddings", f"encoder/{types}/embeddings", "plain"),
+            *_norms([("embeddings_norm", f"encoder/{norm}")]),
+            *_MODEL_GARDEN_HEADS,
         ),
-        ("position_embeddings/embeddings", "encoder/_position_embedding_layer/embeddings", "plain"),
-        ("type_embeddings/embeddings", "encoder/_type_embedding_layer/embeddings", "plain"),
-        *_norms([("embeddings_norm", "encoder/_embedding_norm_layer")]),
-        *_MODEL_GARDEN_HEADS,
-    ),
-    leftovers=_MODEL_GARDEN_LEFTOVERS,
+        leftovers=_MODEL_GARDEN_LEFTOVERS,
+    )
+
+
+# tensorflow/models, official/nlp/modeling/networks/bert_encoder.py: BertEncoder, numbered by its
+# layers, and BertEncoderV2, by its attributes.
+MODEL_GARDEN = _model_garden(
+    lambda index: f"encoder/layer_with_weights-{index + 4}",
+    *(f"layer_with_weights-{index}" for index in range(4)),
+)
+MODEL_GARDEN_V2 = _model_garden(
+    "encoder/_transformer_layers/{}".format,
+    "_embedding_layer",
+    "_position_embedding_layer",
+    "_type_embedding_layer",
+    "_embedding_norm_layer",
 )
 
 # The variables' own names in a TF-Hub encoder of tensorflow/models, official/nlp/tools/export_tfhub_lib.py.

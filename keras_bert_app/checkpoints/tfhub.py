@@ -55,7 +55,10 @@ def read(encoder, preprocess=None):
     if preprocess is not None:
         graph = _read_graph(Path(preprocess))
         sequence_length = _sequence_length(graph)
-        lowercase = any(node.op == "CaseFoldUTF8" for node in _nodes(graph))
+        if lowercase is None:  # an encoder without the variable
+            operations = {node.op for node in _nodes(graph)}
+            # What this one does is in its data; then the vocabulary tells.
+            lowercase = None if "FastBertNormalize" in operations else "CaseFoldUTF8" in operations
         tokenizer = _tokenizer(Path(preprocess), lowercase) or tokenizer
     return Checkpoint(
         format=FORMAT,
