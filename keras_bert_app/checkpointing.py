@@ -1,7 +1,10 @@
 """The state of a training run on disk, from which it goes on as if it had not been stopped."""
 
+import contextlib
 import hashlib
 import json
+import signal
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -95,10 +98,12 @@ class SaveState(keras.callbacks.Callback):
         metrics: values of the model's metric variables at that step, or None; they are added
             to those of the first step.
         minutes: time between two saves.
+        stopped: from `stop_signals`, or None.
     """
 
-    def __init__(self, save, first_step, metrics, minutes):
+    def __init__(self, save, first_step, metrics, minutes, stopped=None):
         super().__init__()
+        self.stopped = stopped
         self.save = save
         self.step = first_step
         self.metrics = metrics
@@ -111,9 +116,30 @@ class SaveState(keras.callbacks.Callback):
             for variable, value in zip(self.model.metrics_variables, self.metrics, strict=True):
                 variable.assign(variable + value)
             self.metrics = None
-        if time.monotonic() - self.saved >= self.seconds:
+        if time.monotonic() - self.saved >= self.seconds or self.stopped:
             self.save(self.step, self.model.metrics_variables)  # on JAX, reading `model` syncs it
             self.saved = time.monotonic()
+        if self.stopped:
+            raise SystemExit(128 + self.stopped[0])  # as a shell says that a signal ended a process
+
+
+@contextlib.contextmanager
+def stop_signals():
+    """Gives a list to which SIGTERM and SIGINT are appended, instead of ending the process.
+
+    Only the main thread can do so: in another the list stays empty and nothing changes.
+    """
+    stopped = []
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    signals = signal.SIGTERM, signal.SIGINT
+    before = [signal.signal(number, lambda number, frame: stopped.append(number)) for number in signals]
+    try:
+        yield stopped
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 def fingerprint(examples, variables):

@@ -4,12 +4,14 @@ import io
 import json
 import os
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from keras_bert_app import cli_pretraining
+from keras_bert_app.quiet import quiet_import
 
 app = typer.Typer(
     help="BERT for Keras 3 and TensorFlow: from raw text to a served model.",
@@ -18,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+PRETRAINED = "bert_mini_reviews"
 Run = Annotated[
     str, typer.Argument(help="Run folder of finetune, or a handle of a text classifier.", show_default=False)
 ]
@@ -134,21 +137,86 @@ def evaluate(
 
 @app.command()
 def predict(
-    folder: Run,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts.")] = None,
+    folder: Annotated[
+        str | None,
+        typer.Argument(
+            help="Run folder of finetune, or a handle of a text classifier; with --task the first text.",
+            show_default=False,
+        ),
+    ] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts.")] = None,
     file: Annotated[
-        Path | None, typer.Option(help="Texts from CSV, TSV, JSONL, or .txt with one on each line, also .gz.")
+        Path | None,
+        typer.Option(
+            help="Texts from CSV, TSV, JSONL, or .txt with one on each line, also .gz; pairs for "
+            "--task next-sentence from the columns of --text-column and --pair-column."
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What a BERT can without fine-tuning: fill-mask guesses the word that stands for each "
+            "[MASK] in a text; next-sentence says how probable it is that the second of two texts "
+            "follows the first."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="With --task: short name, address, folder or archive of a pretrained BERT; by default "
+            f"{PRETRAINED}."
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="With --task fill-mask: guesses for each [MASK]; by default 5.")
     ] = None,
     batch_size: BatchSize = 32,
     text_column: TextColumn = "text",
+    pair_column: Annotated[
+        str, typer.Option(help="With --task next-sentence: column or JSON key of the second text.")
+    ] = "text_pair",
 ):
-    """Answer texts, as JSON lines. Without TEXT and --file, each line of standard input is one."""
+    """Answer texts, as JSON lines. Without TEXT and --file, each line of standard input is one.
+
+    keras-bert predict runs/reviews "A great film!"
+
+    keras-bert predict --task fill-mask "The film was [MASK]."
+
+    keras-bert predict --task next-sentence "He opened the door." "Then he went in."
+    """
     quiet_import()
-    from keras_bert_app.data import readers
     from keras_bert_app.task_model import load
 
+    if task is None and folder is None:
+        raise ValueError("give the run folder of a fine-tuned model, or --task for a pretrained one")
+    if task is None and model is not None:
+        raise ValueError(f"--model {model} needs --task: a fine-tuned model is the first argument")
+    if task != "fill-mask" and top_k is not None:
+        raise ValueError(f"--top-k {top_k} needs --task fill-mask")
+    texts = list(texts or ())
+    if task is not None and folder is not None:
+        texts = [folder, *texts]  # there is no run folder: all are texts
     if texts and file:
         raise ValueError("give texts or --file, not both")
+    if task == "next-sentence":
+        texts = _read_pairs(texts, file, (text_column, pair_column))
+        given = [{"text": first, "text_pair": second} for first, second in texts]
+    else:
+        texts = _read_texts(texts, file, text_column)
+        given = [{"text": text} for text in texts]
+    answerer = load(folder) if task is None else load(model or PRETRAINED, task=task)
+    if task == "fill-mask":
+        answers = [{"masks": masks} for masks in answerer(texts, top_k, batch_size=batch_size)]
+    else:
+        answers = answerer(texts, batch_size)
+    for text, answer in zip(given, answers, strict=True):
+        print(json.dumps({**text, **answer}, ensure_ascii=False))
+
+
+def _read_texts(texts, file, text_column):
+    """The texts of the command line, of a file, or else of standard input."""
+    from keras_bert_app.data import readers
+
     if file:
         texts = list(readers.read_texts(file, text_column))
     elif not texts:
@@ -159,8 +227,21 @@ def predict(
         texts = [line.rstrip("\n") for line in lines]
     if not texts:
         raise ValueError(f"{file or 'standard input'} is empty: give at least one text")
-    for text, answer in zip(texts, load(folder)(texts, batch_size), strict=True):
-        print(json.dumps({"text": text, **answer}, ensure_ascii=False))
+    return texts
+
+
+def _read_pairs(texts, file, columns):
+    """The pair of texts of the command line, or the pairs of a file."""
+    from keras_bert_app.data import readers
+
+    if not file:
+        if len(texts) != 2:
+            raise ValueError(f"--task next-sentence takes two texts, {len(texts)} are given: or give --file")
+        return [tuple(texts)]
+    pairs = [tuple(row[column] for column in columns) for row in readers.read_rows(file, *columns)]
+    if not pairs:
+        raise ValueError(f"{file} is empty: give at least one pair")
+    return pairs
 
 
 @app.command()
@@ -173,44 +254,6 @@ def export(
     from keras_bert_app.exporting import export as run
 
     print(run(folder, output))
-
-
-@app.command()
-def vocab(
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            help="TXT with a text on each line, JSONL, CSV, TSV, also .gz; or patterns.", show_default=False
-        ),
-    ],
-    output: Annotated[Path, typer.Option(help="Such as vocab.txt.", show_default=False)],
-    size: Annotated[int, typer.Option(help="Tokens of the vocabulary.")] = 30_000,
-    cased: Annotated[bool, typer.Option("--cased", help="Keep case and accents.")] = False,
-    reserved: Annotated[
-        list[str] | None, typer.Option(help="A token to be put after the special ones; may be repeated.")
-    ] = None,
-    min_frequency: Annotated[
-        int, typer.Option(help="How often pieces must stand together to be joined.")
-    ] = 2,
-    limit_alphabet: Annotated[
-        int | None, typer.Option(help="Most different characters; by default enough for 99.95 % of the text.")
-    ] = None,
-    text_column: TextColumn = "text",
-):
-    """Learn a vocabulary of word pieces from text."""
-    from keras_bert_app.vocabulary import train_vocabulary
-
-    tokens = train_vocabulary(
-        files,
-        output=output,
-        size=size,
-        lowercase=not cased,
-        reserved_tokens=reserved or (),
-        min_frequency=min_frequency,
-        limit_alphabet=limit_alphabet,
-        text_column=text_column,
-    )
-    print(f"{len(tokens)} tokens in {output}")
 
 
 @app.command()
@@ -231,6 +274,9 @@ def convert(
         typer.Option(help="Pattern of names of tensors that are left out; may be repeated."),
     ] = None,
     offline: Offline = False,
+    dtype: Annotated[
+        str, typer.Option(help="Of the weights: float32, or float16 in a Hugging Face folder.")
+    ] = "float32",
 ):
     """Convert a BERT to another format, and print by how much each layer's output differs."""
     quiet_import()
@@ -238,7 +284,7 @@ def convert(
     from keras_bert_app.conversion import convert as run
 
     try:
-        print(run(source, target, format, tolerance, ignore or (), offline))
+        print(run(source, target, format, tolerance, ignore or (), offline, dtype))
     except ToleranceError as error:
         print(error.report)
         raise
@@ -255,16 +301,8 @@ def models(
     print(published.show(as_json))
 
 
-def quiet_import():
-    """Imports TensorFlow without the notes on its build, which no setting of it can turn off."""
-    with tempfile.TemporaryFile() as notes:
-        stderr = os.dup(2)
-        os.dup2(notes.fileno(), 2)
-        try:
-            import tensorflow  # noqa: F401
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+for command in (cli_pretraining.vocab, cli_pretraining.prepare, cli_pretraining.pretrain):
+    app.command()(command)
 
 
 def main():

@@ -56,7 +56,15 @@ class ToleranceError(ValueError):
         self.report = report
 
 
-def convert(source, target, format="huggingface", tolerance=TOLERANCE, ignore=(), offline=False):
+def convert(
+    source,
+    target,
+    format="huggingface",
+    tolerance=TOLERANCE,
+    ignore=(),
+    offline=False,
+    dtype="float32",
+):
     """Writes a checkpoint in another format, heads, labels and tokenizer too, and measures it.
 
     Source and target are run on the same batch, and the outputs of every layer and head compared.
@@ -69,6 +77,7 @@ def convert(source, target, format="huggingface", tolerance=TOLERANCE, ignore=()
         tolerance: largest absolute difference of any output.
         ignore: patterns of names of tensors in the source that are left out.
         offline: True to make no request.
+        dtype: see `save_checkpoint`; float16 changes outputs by about 1e-3, so raise `tolerance`.
 
     Returns:
         `Report`; `str` of it is a table.
@@ -90,7 +99,7 @@ def convert(source, target, format="huggingface", tolerance=TOLERANCE, ignore=()
     kept = saving.heads_of_format(format)
     preprocessor, encoder, model, all_heads, answers = _read(source, format, kept, ignore, offline)
     with files.whole(target) as temporary:
-        saving.save_checkpoint(model, temporary, format, preprocessor, **answers)
+        saving.save_checkpoint(model, temporary, format, preprocessor, dtype=dtype, **answers)
         ours = outputs(encoder, model)
         checkpoint = opening.open_folder(temporary)
         differences = _compare(ours, outputs(*_build(checkpoint, checkpoint.model)))

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 CHECK_EVERY = 10  # steps between two looks at the loss; each look waits for the device
 SAY_EVERY = 60  # seconds between two lines where there is no terminal
+SPEED = "_per_second"  # the end of the name of a speed
 
 console = Console(stderr=True, highlight=False)
 
@@ -21,9 +22,19 @@ def say(text):
 
 def describe(values):
     """Losses and metrics as words: `{"loss": 0.5}` becomes `"loss 0.5000"`; speed comes last."""
-    rest = ("epoch", "seconds", "examples_per_second")
-    words = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items() if name not in rest]
-    return "  ".join([*words, f"{values['examples_per_second']:.1f} examples/s"])
+    words, speeds = [], []
+    for name, value in values.items():
+        if name.endswith(SPEED):
+            speeds.append(f"{value:,.{int(value < 1000)}f} {name.removesuffix(SPEED)}/s")
+        elif name not in ("epoch", "step", "length", "seconds"):
+            words.append(f"{name.replace('_', ' ')} {value:.4f}")
+    return "  ".join(words + speeds)
+
+
+def duration(seconds):
+    """A time as words, such as `"2 h 05 min"`."""
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 class FitProgress(keras.callbacks.Callback):
@@ -35,21 +46,25 @@ class FitProgress(keras.callbacks.Callback):
         title: such as `"epoch 1/3"`.
         steps: steps of the whole epoch.
         first_step: steps that were done before.
-        batch_size: examples of a step.
+        amount: what a step goes through, of `unit`.
         log: function of a step's number and its logs, called now and then.
+        unit: `"examples"` or `"tokens"`.
+        read: function that makes the numbers to be shown from Keras's logs.
 
     Raises:
         FloatingPointError: the loss is NaN or infinite.
     """
 
-    def __init__(self, title, steps, first_step, batch_size, log):
+    def __init__(self, title, steps, first_step, amount, log, unit="examples", read=dict):
         super().__init__()
         self.title = title
         self.steps = steps
         self.step = first_step
         self.first_step = first_step
-        self.batch_size = batch_size
+        self.amount = amount
         self.log = log
+        self.unit = unit
+        self.read = read
 
     def on_train_begin(self, logs=None):
         self.bar = Progress(
@@ -68,20 +83,20 @@ class FitProgress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
         if self.step % CHECK_EVERY == 0 or self.step == self.steps:
-            values = {name: float(value) for name, value in logs.items()}
+            values = self.read({name: float(value) for name, value in logs.items()})
             if not math.isfinite(values["loss"]):
                 self.bar.stop()
                 raise FloatingPointError(
                     f"the loss is {values['loss']} at step {self.step} of {self.title}: the training "
                     "collapsed. Try a learning rate ten times lower, or float32 precision"
                 )
-            done = (self.step - self.first_step) * self.batch_size
-            speed = done / (time.monotonic() - self.started)
-            numbers = describe({**values, "examples_per_second": speed})
+            speed = (self.step - self.first_step) / (time.monotonic() - self.started)
+            numbers = describe({**values, self.unit + SPEED: speed * self.amount})
             self.bar.update(self.task, completed=self.step, numbers=numbers)
             self.log(self.step, values)
             if not console.is_terminal and time.monotonic() - self.said >= SAY_EVERY:
-                say(f"{self.title}  {self.step}/{self.steps}  {numbers}")
+                left = duration((self.steps - self.step) / speed)
+                say(f"{self.title}  {self.step}/{self.steps}  {numbers}  {left} left")
                 self.said = time.monotonic()
 
     def on_train_end(self, logs=None):
@@ -119,24 +134,26 @@ class TensorBoardEvents:
 
 
 def plot_history(history, path):
-    """Draws loss and metric of each epoch to the PNG file `path`.
+    """Draws losses and metrics to the PNG file `path`.
 
     Args:
-        history: list of dicts, one for each epoch, such as
-            `{"epoch": 1, "loss": 0.5, "accuracy": 0.8, "validation_accuracy": 0.7}`.
+        history: list of dicts, one for each epoch, or each validation of a pretraining, such as
+            `{"epoch": 1, "loss": 0.5, "accuracy": 0.8, "validation_accuracy": 0.7}`, or with
+            `"step"` in the place of `"epoch"`.
         path: where to.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    axis = "epoch" if "epoch" in history[0] else "step"
     metrics = [k for k in history[0] if f"validation_{k}" in history[0] or k in ("loss", "accuracy")]
     figure = Figure(figsize=(4.5 * len(metrics), 3.5), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         for name, label in ((metric, "training"), (f"validation_{metric}", "validation")):
-            points = [(row["epoch"], row[name]) for row in history if name in row]
+            points = [(row[axis], row[name]) for row in history if name in row]
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o", label=label)
-        axes.set(xlabel="epoch", title=metric)
+        axes.set(xlabel=axis, title=metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     figure.savefig(path, dpi=120, format="png")

@@ -20,6 +20,7 @@ def custom_objects():
     ```
     """
     from keras_bert_app import activations, heads, hub, layers, optimization
+    from keras_bert_app.preprocessing import masking
 
     objects = [
         layers.PositionEmbedding,
@@ -30,6 +31,7 @@ def custom_objects():
         heads.Bias,
         hub.HubSignature,
         optimization.WarmupLinearDecay,
+        masking.MaskedLMMasker,
     ]
     if find_spec("tensorflow_text"):  # an encoder alone runs without
         from keras_bert_app.preprocessing import packing, tokenizer

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_bert_app import files, handles
+from keras_bert_app import files, handles, pretrained_answers
 from keras_bert_app.data import buckets, readers
 from keras_bert_app.registry import custom_objects
 from keras_bert_app.tasks import get_task
@@ -98,31 +98,56 @@ class TaskModel:
         files.write_json(folder / "config.json", {"task": self.task, **details})
 
 
-def load(handle, offline=False):
-    """A fine-tuned model: what `finetune` saved, or a classifier that somebody else trained.
+def load(handle, offline=False, task=None):
+    """A model that answers: what `finetune` saved, a classifier of somebody else, or a pretrained BERT.
 
     Args:
         handle: the run folder; or what `open_checkpoint` takes, if there is a text classifier in it,
-            such as `"hf://organization/name"`.
+            such as `"hf://organization/name"`, or, with `task`, the head that the task needs.
         offline: True to make no request.
+        task: None for a fine-tuned model; or what a pretrained BERT shall do with the head that it was
+            pretrained with: `"fill-mask"`, guess masked words, or `"next-sentence"`, tell whether a
+            text follows another.
 
     Returns:
-        A `TaskModel`.
+        A `TaskModel`; for `"fill-mask"` a `pretrained_answers.FillMask`, for `"next-sentence"` a
+        `pretrained_answers.NextSentence`. All are called with texts.
 
     Raises:
         FileNotFoundError: there is no such folder, or it holds no model.
-        ValueError: a file in it is damaged, or it holds no text classifier.
+        ValueError: a file in it is damaged, it holds no such head, or there is no such task.
         OSError: the download failed.
+
+    Example:
+
+    ```python
+    model = kba.load("uncased_L-12_H-768_A-12", task="fill-mask")
+    model("the film was [MASK]", top_k=3)  # [[[{"token": "great", "score": 0.31, ...}, ...]]]
+
+    model = kba.load("uncased_L-12_H-768_A-12", task="next-sentence")
+    model([("He opened the door.", "Then he went in.")])  # [{"is_next": True, "score": 0.97}]
+    ```
     """
-    folder = Path(handle)
-    if any((folder / name).is_file() for name in ("labels.json", "model.keras")):
-        return _load_run(folder)
+    tasks = pretrained_answers.TASKS
+    if task is not None and task not in tasks:
+        raise ValueError(f"task={task!r}: {' or '.join(map(repr, tasks))}, or None for a fine-tuned model")
+    if not isinstance(handle, tuple):  # which a TF-Hub pair is
+        folder = Path(handle)
+        if any((folder / name).is_file() for name in ("labels.json", "model.keras")):
+            if task is not None:
+                raise ValueError(f"{folder} is a fine-tuned model: {task} needs a pretrained one")
+            return _load_run(folder)
     checkpoint = handles.open_checkpoint(handle, offline)
-    where = checkpoint.tensors.path
+    where, heads = checkpoint.tensors.path, ", ".join(checkpoint.heads) or "none"
+    if task is not None:
+        head, answer = tasks[task]
+        if head not in checkpoint.heads:
+            raise ValueError(f"{where} has no {head} head, which {task} needs: its heads are {heads}")
+        return answer(handles.build_preprocessor(checkpoint), checkpoint.build("pretrainer")[1])
     if "text_classifier" not in checkpoint.heads:
-        raise ValueError(
-            f"{where} is no fine-tuned text classifier: its heads are {', '.join(checkpoint.heads) or 'none'}"
-        )
+        possible = [name for name, (head, _) in tasks.items() if head in checkpoint.heads]
+        remedy = f". Without fine-tuning there is task={' or '.join(map(repr, possible))}" if possible else ""
+        raise ValueError(f"{where} is no fine-tuned text classifier: its heads are {heads}{remedy}")
     if checkpoint.labels is None or len(checkpoint.labels) < 2:
         raise ValueError(f"{where} has no names of labels, or fewer than two: text-classification needs them")
     if checkpoint.problem_type not in (None, "single_label_classification"):

@@ -1,8 +1,6 @@
 """A vocabulary of word pieces learned from text."""
 
-import glob
 import itertools
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -90,7 +88,7 @@ def train_vocabulary(
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Split(Regex(".{101,}"), "removed")]
     )
-    paths = _paths(files)
+    paths = readers.find_files(files)
     alphabet = _alphabet(_read(paths, texts, text_column), tokenizer, limit_alphabet)
     if not alphabet:
         raise ValueError("there is no text to learn from: give files or texts with words in them")
@@ -147,14 +145,3 @@ def _alphabet(texts, tokenizer, limit):
         covered = itertools.accumulate(counts[c] for c in frequent)
         limit = max(1000, 1 + sum(number < 0.9995 * counts.total() for number in covered))
     return sorted(frequent[:limit])
-
-
-def _paths(files):
-    """The files that paths and patterns name, each pattern's in the order of their names."""
-    found = []
-    for pattern in [files] if isinstance(files, str | os.PathLike) else files:
-        names = [pattern] if os.path.exists(pattern) else sorted(glob.glob(str(pattern), recursive=True))
-        if not names:
-            raise FileNotFoundError(f"there is no file {pattern}: check the path or pattern")
-        found += map(Path, names)
-    return found

@@ -2,6 +2,7 @@ import ast
 import configparser
 import doctest
 import importlib
+import json
 import os
 import pkgutil
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import formats
 import pytest
-from conftest import ROOT, reviews, run_python, write_trainable
+from conftest import CONFIG, ROOT, VOCABULARY, reviews, run_python, write_trainable
 
 import keras_bert_app as kba
 
@@ -22,20 +23,21 @@ MODULES = sorted(
 )
 # A module imports from its own line and the lines above.
 ORDER = [
-    ["activations", "archives", "config", "data", "files", "preprocessing", "progress", "published"],
+    ["activations", "archives", "config", "data", "files", "preprocessing", "progress", "published", "quiet"],
     ["rematerialization"],
     ["layers"],
     ["cache", "encoder", "fetching", "hubs", "optimization", "serving_ops", "vocabulary"],
     ["downloads", "heads"],
     ["adaptation", "hub"],
     ["checkpoints"],
-    ["resizing"],
+    ["preparation", "resizing"],
     ["tasks", "handles", "checkpointing", "registry"],
+    ["pretrained_answers"],
     ["task_model"],
-    ["conversion", "training_loop"],
-    ["training"],
+    ["conversion", "pretraining_loop", "training_loop"],
+    ["pretraining", "training"],
     ["exporting"],
-    ["demo"],
+    ["cli_pretraining", "demo"],
     ["cli"],
 ]
 
@@ -131,6 +133,11 @@ def workplace(tmp_path, monkeypatch):
     for name, rows in (("train", reviews(70)), ("validation", reviews(20)), ("test", reviews(30))):
         lines = "".join(f'"{text}",{label}\n' for text, label in rows)
         (tmp_path / f"{name}.csv").write_text("text,label\n" + lines)
+    (tmp_path / "corpus").mkdir()
+    texts = [f"{text}. The cast was {label}. I loved it." for text, label in reviews(70)]
+    (tmp_path / "corpus" / "reviews.txt").write_text("\n\n".join(texts))
+    (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in VOCABULARY))
+    (tmp_path / "bert_config.json").write_text(json.dumps(CONFIG))
     return tmp_path
 
 
@@ -210,7 +217,11 @@ def test_examples(path, workplace):
         [sys.executable, str(path)], cwd=workplace, capture_output=True, text=True, env={**os.environ}
     )
     assert done.returncode == 0, done.stderr
-    said = {"load_any_bert.py": "encoder_outputs is sequence_output: True", "movie_reviews.py": "accuracy"}
+    said = {
+        "pretrain.py": "is_next",
+        "load_any_bert.py": "encoder_outputs is sequence_output: True",
+        "movie_reviews.py": "accuracy",
+    }
     assert said[path.name] in done.stdout
 
 

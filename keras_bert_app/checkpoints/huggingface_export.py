@@ -16,7 +16,7 @@ ARCHITECTURES = {
 OUTSIDE = ("cls.", "classifier.", "qa_outputs.")  # the names of heads, which have no prefix
 
 
-def write(model, config, folder, preprocessor=None, labels=None):
+def write(model, config, folder, preprocessor=None, labels=None, dtype="float32"):
     """Writes `config.json`, `model.safetensors` and the tokenizer's files to an existing folder.
 
     Args:
@@ -25,6 +25,7 @@ def write(model, config, folder, preprocessor=None, labels=None):
         folder: where to.
         preprocessor: `BertPreprocessor`, or None to write no tokenizer.
         labels: the labels of a classifier.
+        dtype: of the weights in the file.
     """
     from safetensors.numpy import save_file
 
@@ -33,12 +34,12 @@ def write(model, config, folder, preprocessor=None, labels=None):
     tensors = {}
     for name, value in writing.stored(model, names.HUGGINGFACE, config):
         outside = name.startswith(OUTSIDE)
-        tensors[("" if outside else prefix) + name] = value
+        tensors[("" if outside else prefix) + name] = value.astype(dtype)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     values = {
         "architectures": [ARCHITECTURES[heads]],
         **config.to_dict(),
-        "dtype": "float32",
+        "dtype": dtype,
         "tie_word_embeddings": True,
     }
     if heads in (("text_classifier",), ("token_classifier",)):

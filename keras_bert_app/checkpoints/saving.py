@@ -17,9 +17,18 @@ FORMATS = {
     "keras_hub": "keras_hub",
     "google": "google",
 }
+DTYPES = ("float32", "float16")
 
 
-def save_checkpoint(model, folder, format="huggingface", preprocessor=None, labels=None, problem_type=None):
+def save_checkpoint(
+    model,
+    folder,
+    format="huggingface",
+    preprocessor=None,
+    labels=None,
+    problem_type=None,
+    dtype="float32",
+):
     """Writes a model as a checkpoint that other programs read.
 
     What a format has no place for, such as the exact GELU in a KerasHub preset, `keras_bert_app.json`
@@ -38,12 +47,14 @@ def save_checkpoint(model, folder, format="huggingface", preprocessor=None, labe
         labels: the labels of a classifier, in the order of its outputs.
         problem_type: what a classifier is for, in the words of Hugging Face:
             `"single_label_classification"`, `"multi_label_classification"` or `"regression"`.
+        dtype: of the weights in the file: `"float32"`, or `"float16"` for half the size, only in a
+            Hugging Face folder.
 
     Returns:
         Path of `folder`.
 
     Raises:
-        ValueError: there is no such format, or it cannot hold the model.
+        ValueError: there is no such format, or it cannot hold the model or the `dtype`.
         FileExistsError: `folder` exists.
         OSError: it cannot be written.
 
@@ -63,6 +74,9 @@ def save_checkpoint(model, folder, format="huggingface", preprocessor=None, labe
         )
     if preprocessor is None and format == "tfhub":
         raise ValueError("a TF-Hub pair has a preprocessing model: give the preprocessor")
+    if dtype not in DTYPES or (dtype != "float32" and format != "huggingface"):
+        raise ValueError(f"dtype={dtype!r}: float32, or in a Hugging Face folder float16")
+    options = {} if dtype == "float32" else {"dtype": dtype}
     writing.check_variables(model, config)
     num_classes = writing.num_classes_of(model)
     if labels is not None and len(labels) != num_classes:
@@ -75,7 +89,7 @@ def save_checkpoint(model, folder, format="huggingface", preprocessor=None, labe
         warnings.warn(f"{format} has no place for {', '.join(left_out)}: left out", stacklevel=2)
     with files.whole(folder) as temporary:
         temporary.mkdir()
-        _module(format).write(model, config, temporary, preprocessor, labels)
+        _module(format).write(model, config, temporary, preprocessor, labels, **options)
         if problem_type is not None and format == "huggingface":
             values = {**tokenizers.read_json(temporary / "config.json"), "problem_type": problem_type}
             files.write_json(temporary / "config.json", values)
@@ -100,8 +114,6 @@ def _module(format):
 
 def _write_note(model, config, folder, preprocessor, labels, problem_type):
     """Notes what the format has no place for, and warns of what other programs will get wrong."""
-    from keras_bert_app.preprocessing.tokenizer import BertTokenizer
-
     found = opening.open_folder(folder)
     ours, theirs = dataclasses.asdict(config), dataclasses.asdict(found.config)
     note = {"config": {name: ours[name] for name in ours if ours[name] != theirs[name]}}
@@ -113,6 +125,8 @@ def _write_note(model, config, folder, preprocessor, labels, problem_type):
     if problem_type is not None and found.problem_type != problem_type:
         note["problem_type"] = problem_type
     if preprocessor is not None:
+        from keras_bert_app.preprocessing.tokenizer import BertTokenizer  # needs TensorFlow
+
         ours, read = map(_rules, (preprocessor.tokenizer, BertTokenizer(**found.tokenizer)))
         if ours["lowercase"] != read["lowercase"]:
             read["strip_accents"] = None  # the one follows from the other, if nothing is said

@@ -13,8 +13,8 @@ from keras_bert_app.checkpoints import names, writing
 from keras_bert_app.encoder import ACTIVATIONS, bert_encoder
 from keras_bert_app.preprocessing import assembly
 from keras_bert_app.preprocessing.packing import NAMES
-from keras_bert_app.preprocessing.tokenizer import VOCABULARY_FILE
 from keras_bert_app.preprocessing.truncation import STRATEGIES
+from keras_bert_app.preprocessing.vocabulary_file import VOCABULARY_FILE
 
 HEADS = ("masked_lm",)
 SPECIAL_TOKENS = {

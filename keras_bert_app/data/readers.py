@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import glob
 import gzip
 import json
 import os
@@ -10,6 +11,7 @@ import zlib
 from pathlib import Path
 
 FORMATS = (".csv", ".tsv", ".jsonl")
+TEXT_FORMATS = (".txt", *FORMATS)
 # BERT reads the first few hundred words. A text this long is a file read as one text, mostly
 # because a quotation mark is missing.
 MAX_TEXT_BYTES = 1_000_000
@@ -46,6 +48,39 @@ def read_labelled(source, text_column="text", label_column="label"):
     return check_labelled(rows, path)
 
 
+def find_files(files):
+    """The files that paths, patterns and folders name.
+
+    Args:
+        files: a path, a pattern such as `"corpus/*.txt"`, a folder, or a list of these. A folder
+            gives the `.txt`, `.csv`, `.tsv` and `.jsonl` files in it and in its folders, also with `.gz`.
+
+    Returns:
+        list of `Path`, in the order of `files`; those of a pattern or folder sorted by name, each once.
+
+    Raises:
+        FileNotFoundError: one of `files` names no file.
+    """
+    found = []
+    for pattern in [files] if isinstance(files, str | os.PathLike) else files:
+        names = [pattern] if os.path.exists(pattern) else sorted(glob.glob(str(pattern), recursive=True))
+        if not names:
+            raise FileNotFoundError(f"there is no file {pattern}: check the path or pattern")
+        paths = {path: None for name in names for path in _files_of(name)}
+        if not paths:
+            raise FileNotFoundError(f"{pattern} holds no {', '.join(TEXT_FORMATS)} file: check the folder")
+        found += paths
+    return found
+
+
+def _files_of(name):
+    """The path `name`, or the files with text in the folder of that name; hidden ones are no part of it."""
+    if not os.path.isdir(name):
+        return [Path(name)]
+    inside = sorted(map(Path, glob.glob(os.path.join(glob.escape(str(name)), "**"), recursive=True)))
+    return [p for p in inside if p.is_file() and p.name.removesuffix(".gz").endswith(TEXT_FORMATS)]
+
+
 def read_texts(source, text_column="text"):
     """Yields the texts of a file: a column of a table as in `read_labelled`, or each line of a `.txt`.
 
@@ -62,7 +97,7 @@ def read_texts(source, text_column="text"):
             for line in file:
                 yield line.rstrip("\r\n")
         return
-    check_name(path, (".txt", *FORMATS))
+    check_name(path, TEXT_FORMATS)
     for number, row in enumerate(read_rows(path, text_column), start=1):
         text = row[text_column]
         if not isinstance(text, str):

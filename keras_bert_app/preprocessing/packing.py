@@ -7,8 +7,9 @@ import keras
 import tensorflow as tf
 
 from keras_bert_app.preprocessing import assembly, inputs, text_report
-from keras_bert_app.preprocessing.tokenizer import PACKAGE, BertTokenizer
+from keras_bert_app.preprocessing.tokenizer import BertTokenizer
 from keras_bert_app.preprocessing.truncation import STRATEGIES, longest_first
+from keras_bert_app.preprocessing.vocabulary_file import PACKAGE
 
 PADDINGS = ("longest", "max_length")
 NAMES = ("input_word_ids", "input_mask", "input_type_ids")

@@ -8,11 +8,14 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from keras_bert_app.preprocessing import inputs, normalization, offsets
-from keras_bert_app.preprocessing.vocabulary_file import check_vocabulary, read_vocabulary, write_vocabulary
-
-PACKAGE = "keras_bert_app"
-VOCABULARY_FILE = "vocab.txt"
-SUFFIX = "##"
+from keras_bert_app.preprocessing.vocabulary_file import (
+    PACKAGE,
+    SUFFIX,
+    VOCABULARY_FILE,
+    check_vocabulary,
+    read_vocabulary,
+    write_vocabulary,
+)
 
 # Characters that always end a word, and all others but surrogates, which no UTF-8 has.
 BETWEEN_WORDS = r"[\t\n\r !-/:-@\[-`{-~\x{3001}\x{3002}\x{3400}-\x{9FFF}\x{FF0C}]"

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+PACKAGE = "keras_bert_app"  # under which Keras registers the layers
+VOCABULARY_FILE = "vocab.txt"
+SUFFIX = "##"  # of a piece that goes on with a word
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_TOKEN_BYTES = 256
 

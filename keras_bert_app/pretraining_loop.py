@@ -1,0 +1,266 @@
+"""The steps of a pretraining run, from wherever it was left off."""
+
+import dataclasses
+import math
+import time
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_bert_app.checkpointing import SaveState, stop_signals
+from keras_bert_app.data.shards import LABELS, Shards
+from keras_bert_app.progress import FitProgress, describe, say
+
+VALIDATION_SEED = 2**31  # so that validation always masks the same pieces, and others than training
+DRAWS = 16  # random numbers that a step's masking may draw from the seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of the training with examples of one length.
+
+    Args:
+        shards: `Shards`.
+        batch_size: examples of a batch.
+        first: number of the first batch.
+        end: number of the batch after the last.
+    """
+
+    shards: Shards
+    batch_size: int
+    first: int
+    end: int
+
+    @property
+    def tokens(self):
+        """Pieces of a batch on average, special tokens counted and padding not."""
+        return self.batch_size * self.shards.num_pieces("train") / self.shards.num_examples("train")
+
+
+class PretrainingLoop:
+    """Goes through the stages, validates, and keeps the state on disk.
+
+    Args:
+        model: from `pretrainer`, to be trained.
+        masker: `MaskedLMMasker`.
+        optimizer: Keras optimizer.
+        stages: list of `Stage`.
+        state: `RunState`.
+        seed: int, of the order of the examples and the masks.
+        validate_every: batches between two validations.
+        batches_per_step: batches whose gradients the optimizer accumulates.
+        checkpoint_minutes: time between two saves of the state.
+        events: `TensorBoardEvents` or None.
+    """
+
+    def __init__(
+        self, model, masker, optimizer, stages, state, *, seed, validate_every, batches_per_step,
+        checkpoint_minutes, events,
+    ):  # fmt: skip
+        self.masker = masker
+        self.stages = stages
+        self.state = state
+        self.seed = seed
+        self.validate_every = validate_every
+        self.batches_per_step = batches_per_step
+        self.checkpoint_minutes = checkpoint_minutes
+        self.events = events
+        self.trainer = compile_pretrainer(model, optimizer)
+        self.evaluator = compile_pretrainer(model)
+        optimizer.build(self.trainer.trainable_variables)
+        self.variables = [*self.trainer.variables, *optimizer.variables]
+        self.history = []
+
+    def run(self):
+        """Trains to the end of the last stage.
+
+        Returns:
+            list of dicts, one for each validation: step, losses, metrics and speed.
+        """
+        done, metrics = self._restore()
+        with stop_signals() as stopped:
+            for stage, first, end in self._segments():
+                if end <= done:
+                    continue
+                entry = self._train(stage, max(first, done), end, metrics, stopped)
+                entry |= {f"validation_{name}": value for name, value in self._validate(stage).items()}
+                self._log(end, entry)
+                self.history.append(entry)
+                say(f"step {entry['step']}/{self.stages[-1].end // self.batches_per_step}  {describe(entry)}")
+                metrics = None
+                self._save(end, inside=False)
+        return self.history
+
+    def _segments(self):
+        """Yields `(stage, first batch, end)` of the parts between two validations."""
+        for stage in self.stages:
+            ends = range(stage.first + self.validate_every, stage.end, self.validate_every)
+            for first, end in zip([stage.first, *ends], [*ends, stage.end], strict=True):
+                yield stage, first, end
+
+    def _restore(self):
+        """How many batches are done, and the metrics of the segment that was cut off."""
+        position = self.state.position
+        if position is None:
+            return 0, None
+        values = self.state.values()
+        for variable, value in zip(self.variables, values, strict=False):
+            variable.assign(value)
+        self.history = position["history"]
+        say(f"going on after batch {position['step']}, from {self.state.folder}")
+        return position["step"], list(values) if position["inside"] else None  # what is left
+
+    def _save(self, step, metrics=(), inside=True):
+        self.state.save([*self.variables, *metrics], step=step, inside=inside, history=self.history)
+
+    def _train(self, stage, first, end, metrics, stopped):
+        """One segment; returns its line of the history."""
+        title = f"length {stage.shards.sequence_length}"
+        title += ", batches" if self.batches_per_step > 1 else ""
+        saver = SaveState(self._save, first, metrics, self.checkpoint_minutes, stopped)
+        bar = FitProgress(title, self.stages[-1].end, first, stage.tokens, self._log, "tokens", readable)
+        start = time.monotonic()
+        logs = self.trainer.fit(
+            feed(self._batches(stage, first, end), self.trainer, end - first),
+            steps_per_epoch=end - first,
+            callbacks=[saver, bar],
+            verbose=0,
+            shuffle=False,  # the examples are
+        ).history
+        seconds = time.monotonic() - start
+        entry = {"step": end // self.batches_per_step, "length": stage.shards.sequence_length}
+        entry |= readable({name: values[-1] for name, values in logs.items()})
+        return {**entry, "tokens_per_second": (end - first) * stage.tokens / seconds, "seconds": seconds}
+
+    def _batches(self, stage, first, end):
+        """Yields some batches, which are a function of the seed and their number."""
+        step, number = first, stage.shards.num_batches("train", stage.batch_size)
+        while step < end:
+            epoch, skipped = divmod(step - stage.first, number)
+            batches = stage.shards.batches(
+                "train", stage.batch_size, self.seed, epoch, skipped, _multiple(stage.shards)
+            )
+            for batch in batches:
+                if step == end:
+                    return
+                yield masked_batch(self.masker, batch, self.seed, step)
+                step += 1
+
+    def _validate(self, stage):
+        if not stage.shards.num_examples("validation"):
+            return {}
+        return evaluate_examples(self.evaluator, self.masker, stage.shards, stage.batch_size)
+
+    def _log(self, step, values):
+        if self.events:
+            self.events.log(step, values)
+
+
+def compile_pretrainer(model, optimizer=None):
+    """A model of the same layers with the losses and metrics of pretraining.
+
+    The loss is the sum of two means: of the cross entropy over the pieces to be guessed, and
+    over the pairs.
+
+    Args:
+        model: from `pretrainer`.
+        optimizer: Keras optimizer; None for a model that is only evaluated.
+
+    Returns:
+        compiled `keras.Model`.
+    """
+    trainer = keras.Model(model.input, model.output)
+    outputs = [name for name in ("mlm_logits", "nsp_logits") if name in model.output]
+    metrics = {name: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")] for name in outputs}
+    if optimizer is None:  # over all examples, where the loss is a mean of means; costs time
+        for values in metrics.values():
+            values.append(keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"))
+    losses = {
+        name: keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="mean_with_sample_weight"
+        )
+        for name in outputs
+    }
+    jit_compile = keras.config.backend() == "jax"  # slower than without on TensorFlow and a CPU
+    trainer.compile(optimizer or "sgd", losses, weighted_metrics=metrics, jit_compile=jit_compile)
+    return trainer
+
+
+def masked_batch(masker, batch, seed, step):
+    """A batch for `fit`: inputs, targets and weights, masked as a function of seed and step."""
+    masker.seed_generator.state.assign(np.array([seed % 2**32, DRAWS * step % 2**32], "uint32"))
+    masked = {name: ops.convert_to_numpy(value) for name, value in masker(batch).items()}
+    targets, weights = {"mlm_logits": masked.pop("masked_lm_ids")}, {}
+    weights["mlm_logits"] = masked.pop("masked_lm_weights")
+    if LABELS in masked:
+        targets["nsp_logits"] = masked.pop(LABELS)
+        weights["nsp_logits"] = np.ones(len(targets["nsp_logits"]), "float32")
+    return masked, targets, weights
+
+
+def _multiple(shards):
+    """To what the length of a batch is rounded up: JAX compiles for every length anew."""
+    return shards.sequence_length // 4 if keras.config.backend() == "jax" else 8
+
+
+def evaluate_examples(evaluator, masker, shards, batch_size):
+    """Losses and metrics on the validation examples, masked always in the same way.
+
+    Args:
+        evaluator: from `compile_pretrainer`, without an optimizer.
+        masker: `MaskedLMMasker`.
+        shards: `Shards`.
+        batch_size: examples that go through the model together.
+
+    Returns:
+        dict with `loss`, `mlm_loss`, `mlm_perplexity`, `mlm_accuracy` and, if there are pairs,
+        `nsp_loss` and `nsp_accuracy`.
+    """
+
+    def batches():
+        batches = shards.batches("validation", batch_size, multiple=_multiple(shards))
+        for step, batch in enumerate(batches):
+            yield masked_batch(masker, batch, VALIDATION_SEED, step)
+
+    steps = shards.num_batches("validation", batch_size)
+    data = feed(batches(), evaluator, steps)
+    return readable(evaluator.evaluate(data, steps=steps, return_dict=True, verbose=0))
+
+
+def feed(batches, model, number):
+    """Batches as `fit` takes them: on TensorFlow a dataset, that makes them beside the training.
+
+    Args:
+        batches: iterator, from `masked_batch`.
+        model: from `compile_pretrainer`.
+        number: how many there are.
+    """
+    if keras.config.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    numbers, row = tf.TensorSpec((None, None), "int32"), tf.TensorSpec((None,), "int32")
+    weights, ones = tf.TensorSpec((None, None), "float32"), tf.TensorSpec((None,), "float32")
+    pairs = "nsp_logits" in model.output
+    signature = (
+        dict.fromkeys(model.input, numbers),
+        {"mlm_logits": numbers, **({"nsp_logits": row} if pairs else {})},
+        {"mlm_logits": weights, **({"nsp_logits": ones} if pairs else {})},
+    )
+    dataset = tf.data.Dataset.from_generator(lambda: batches, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(number)).prefetch(2)
+
+
+def readable(logs):
+    """Losses and metrics under the names that the field has for them, with the perplexity."""
+    values = {name.replace("_logits", ""): float(value) for name, value in logs.items()}
+    if "mlm_accuracy" not in values:  # Keras gives no name to an output that is the only one
+        values = {name if name == "loss" else f"mlm_{name}": value for name, value in values.items()}
+        values["mlm_loss"] = values["loss"]
+    if "mlm_cross_entropy" in values:  # of an evaluation
+        exact = {
+            f"{n}_loss": values.pop(f"{n}_cross_entropy") for n in ("mlm", "nsp") if f"{n}_loss" in values
+        }
+        values |= {**exact, "loss": sum(exact.values())}
+    return {**values, "mlm_perplexity": math.exp(min(values["mlm_loss"], 700.0))}

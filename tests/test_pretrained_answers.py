@@ -1,0 +1,391 @@
+import io
+import json
+import re
+import sys
+
+import formats
+import numpy as np
+import pytest
+from conftest import VOCABULARY, data_file, write_pretrained
+from oracle import bert
+from test_checkpoints import mlm_logits
+
+import keras_bert_app as kba
+from keras_bert_app import cli
+from keras_bert_app.pretrained_answers import FillMask, NextSentence
+
+TENSORS = formats.pretraining_tensors()
+# Of unequal lengths; every word is in the vocabulary.
+TEXTS = [
+    "The film was [MASK]",
+    "[MASK] , I loved it and the [MASK] was very good !",
+    "not [MASK] a film of the cast and the plot , but of [MASK] and [MASK] .",
+    "A [MASK] cast",
+]
+PAIRS = [
+    ("a great film", "i loved it"),
+    ("the plot was dull . not fun !", "b"),
+    ("it was", "the acting of a b c"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A Hugging Face folder with both pretraining heads."""
+    folder = tmp_path_factory.mktemp("heads")
+    return write_pretrained(folder, formats.huggingface_names(TENSORS))
+
+
+@pytest.fixture(scope="module")
+def fill_mask(folder):
+    return kba.load(folder, task="fill-mask")
+
+
+@pytest.fixture(scope="module")
+def next_sentence(folder):
+    return kba.load(folder, task="next-sentence")
+
+
+def ids_of(text):
+    """The ids of a text in which a space stands between all pieces."""
+    words = [word if word == "[MASK]" else word.lower() for word in text.split()]
+    return [VOCABULARY.index(word) if word in VOCABULARY else 1 for word in words]
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def expected_of(text):
+    """The probabilities for each mask of a text, `(masks, vocab_size)`."""
+    ids = np.array([2, *ids_of(text), 3])
+    ones, zeros = np.ones(len(ids)), np.zeros(len(ids), int)
+    layers, _ = bert(TENSORS, ids, ones, zeros, heads=2)
+    exact = {name: value.astype("float64") for name, value in TENSORS.items()}
+    return softmax(mlm_logits(exact, layers[-1][ids == 4], "huggingface"))
+
+
+def close(found, expected):
+    """The same guesses in the same order, the scores but for rounding: it depends on the batch."""
+    for mask, other in zip(found, expected, strict=True):
+        assert [guess["text"] for guess in mask] == [guess["text"] for guess in other]
+        ours, theirs = ([guess["score"] for guess in guesses] for guesses in (mask, other))
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_fill_mask_is_what_numpy_gives(fill_mask):
+    answers = fill_mask(TEXTS, top_k=7, batch_size=3)
+    assert [len(answer) for answer in answers] == [1, 2, 3, 1]
+    for text, answer in zip(TEXTS, answers, strict=True):
+        for guesses, expected in zip(answer, expected_of(text)[:, : len(VOCABULARY)], strict=True):
+            assert [guess["id"] for guess in guesses] == np.argsort(-expected)[:7].tolist()
+            assert [guess["token"] for guess in guesses] == [VOCABULARY[guess["id"]] for guess in guesses]
+            scores = [guess["score"] for guess in guesses]
+            np.testing.assert_allclose(scores, np.sort(expected)[::-1][:7], atol=1e-5)
+    json.dumps(answers)  # of plain numbers
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_a_batch_is_as_one_by_one(fill_mask, batch_size):
+    together = fill_mask(TEXTS, batch_size=batch_size)
+    for text, answer in zip(TEXTS, together, strict=True):
+        [alone] = fill_mask(text)
+        assert len(alone[0]) == 5
+        close(answer, alone)
+
+
+def test_the_text_of_a_guess(fill_mask):
+    """Each has one mask filled and the others left, and is as it was written otherwise."""
+    text = "  Café,\tfilm[MASK] AND [MASK] [mask]"
+    first, second = fill_mask(text, top_k=len(VOCABULARY))[0]
+    first, second = ({guess["token"]: guess["text"] for guess in guesses} for guesses in (first, second))
+    assert first["great"] == "  Café,\tfilmgreat AND [MASK] [mask]"
+    assert first["##s"] == "  Café,\tfilms AND [MASK] [mask]"
+    assert second["great"] == "  Café,\tfilm[MASK] AND great [mask]"
+    assert second["##ing"] == "  Café,\tfilm[MASK] ANDing [mask]"
+
+
+def test_targets(fill_mask):
+    [[everything]] = fill_mask(TEXTS[0], top_k=len(VOCABULARY))
+    wanted = ["Great", "dull", "##s", "fun", "great", "a", "the", "?"]
+    [[guesses]] = fill_mask(TEXTS[0], targets=wanted)
+    pieces = {word.lower() for word in wanted}
+    assert [g["token"] for g in guesses] == [g["token"] for g in everything if g["token"] in pieces]
+    close([guesses], [[g for g in everything if g["token"] in pieces]])
+    assert len(fill_mask(TEXTS, targets=wanted, top_k=2)[1][1]) == 2
+    assert [g["token"] for g in fill_mask(TEXTS[0], targets="fun")[0][0]] == ["fun"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        (["a [MASK]", "a film"], {}, r"text 1 has no \[MASK\]: write it, in capitals, .*: 'a film'"),
+        ("a [mask]", {}, r"text 0 has no \[MASK\]: .*'a \[mask\]'"),
+        (["a [MASK]", " "], {}, "text 1: the text is empty"),
+        ([3], {}, r"text 0: the text is 3 \(int\)"),
+        ("a [MASK]", {"top_k": 0}, "top_k=0: give a whole number from 1 to 54"),
+        ("a [MASK]", {"top_k": 55}, "top_k=55: give a whole number from 1 to 54"),
+        ("a [MASK]", {"top_k": 2.0}, "top_k=2.0: give a whole number"),
+        ("a [MASK]", {"top_k": 3, "targets": ["a", "the"]}, "top_k=3: give a whole number from 1 to 2"),
+        ("a [MASK]", {"batch_size": 0}, "batch_size=0: give a whole number of at least 1"),
+        ("a [MASK]", {"targets": []}, "targets is empty: give at least one word"),
+        ("a [MASK]", {"targets": ["a", " "]}, r"targets\[1\]: the text is empty"),
+        ("a [MASK]", {"targets": ["a", 3]}, r"targets\[1\]: the text is 3 \(int\)"),
+        ("a [MASK]", {"targets": ["films"]}, r"targets\[0\]='films' is not one word piece, but film ##s"),
+        ("a [MASK]", {"targets": ["zebra"]}, r"targets\[0\]='zebra' is not one word piece, but \[UNK\]"),
+        ("a [MASK]", {"targets": ["\u200b"]}, r"targets\[0\]=.* is not one word piece, but none"),
+        (["[MASK] " + "a " * 28 + "[MASK] [MASK]"], {},
+         r"text 0 has 3 \[MASK\], of which 2 are within the 32 word pieces that are read: shorten"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_fill_mask(fill_mask, texts, options, message):
+    assert len(VOCABULARY) == 54
+    with pytest.raises(ValueError, match=message):
+        fill_mask(texts, **options)
+
+
+def test_a_text_may_be_cut_behind_its_masks(fill_mask):
+    [answer] = fill_mask("a [MASK] film " + "the " * 99)
+    assert answer[0][0]["text"].endswith("film " + "the " * 99)
+
+
+def test_no_texts(fill_mask, next_sentence):
+    assert fill_mask([]) == next_sentence([]) == []
+
+
+def test_an_embedding_with_more_rows_than_tokens(fill_mask):
+    """Rows without a token have their share of the probability, but are no guesses."""
+    [[guesses]] = fill_mask(TEXTS[0], top_k=len(VOCABULARY))
+    assert sorted(guess["token"] for guess in guesses) == sorted(VOCABULARY)
+    total = expected_of(TEXTS[0])[0, : len(VOCABULARY)].sum()
+    assert 0.1 < total < 0.99
+    np.testing.assert_allclose(sum(guess["score"] for guess in guesses), total, atol=1e-5)
+
+
+def test_from_objects_of_the_same_session(folder):
+    """The tokenizer of a training takes no [MASK] in a text; that of the answers is another."""
+    preprocessor, model = kba.from_pretrained(folder, head="pretrainer")
+    found = FillMask(preprocessor, model)
+    assert preprocessor.tokenizer.special_tokens == ()
+    assert found.preprocessor.tokenizer.special_tokens == ("[MASK]",)
+    assert FillMask(found.preprocessor, model).preprocessor is found.preprocessor
+    close(found(TEXTS[0])[0], kba.load(folder, task="fill-mask")(TEXTS[0])[0])
+    before = found(TEXTS[0], targets=["great"])[0][0][0]["score"]
+    model.get_layer("mlm_logits").bias.assign_add(np.eye(61)[VOCABULARY.index("great")] * 3.0)
+    assert found(TEXTS[0], targets=["great"])[0][0][0]["score"] > 2 * before  # not a copy
+    assert NextSentence(preprocessor, model)(PAIRS[0])[0].keys() == {"is_next", "score"}
+
+
+def test_a_model_without_the_head(folder):
+    preprocessor, encoder = kba.from_pretrained(folder)
+    masked_lm = kba.pretrainer(encoder, ["masked_lm"])
+    for model in (encoder, kba.text_classifier(encoder, 3), masked_lm):
+        with pytest.raises(ValueError, match="has no next_sentence head: give one from pretrainer"):
+            NextSentence(preprocessor, model)
+    with pytest.raises(ValueError, match="the model bert_encoder has no masked_lm head"):
+        FillMask(preprocessor, encoder)
+    assert len(FillMask(preprocessor, masked_lm)("a [MASK]")[0][0]) == 5
+    other = kba.BertPreprocessor([*VOCABULARY, *"0123456789"], sequence_length=32)
+    with pytest.raises(ValueError, match="the tokenizer has 64 tokens, the model pretrainer 61"):
+        FillMask(other, masked_lm)
+
+
+def test_next_sentence_is_what_numpy_gives(next_sentence):
+    expected = []
+    for first, second in PAIRS:
+        first, second = [2, *ids_of(first), 3], [*ids_of(second), 3]
+        types = np.repeat([0, 1], [len(first), len(second)])
+        _, pooled = bert(TENSORS, np.array(first + second), np.ones(len(types)), types, heads=2)
+        logits = pooled @ TENSORS["cls.seq_relationship.weight"].T + TENSORS["cls.seq_relationship.bias"]
+        expected.append(softmax(logits)[0])
+    answers = next_sentence(PAIRS, batch_size=2)
+    np.testing.assert_allclose([answer["score"] for answer in answers], expected, atol=1e-5)
+    assert [answer["is_next"] for answer in answers] == [bool(score >= 0.5) for score in expected]
+    assert all(type(answer["is_next"]) is bool for answer in answers)
+    for pair, answer in zip(PAIRS, answers, strict=True):
+        [alone] = next_sentence(pair)
+        assert abs(alone["score"] - answer["score"]) < 1e-6
+        assert next_sentence([list(pair)]) == [alone]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ("a film", r"pair 0 is 'a film': give two texts, \(first, second\)"),
+        (["a film", "it was"], "pair 0 is 'a film': give two texts"),
+        ([("a", "b"), ("a", "b", "c")], "pair 1 is .*'c'"),
+        (("a", "b", "c"), "pair 0 is .*'c'"),
+        ([("a", "b"), ("a", " ")], "pair 1, second: the text is empty"),
+        ([("", "b")], "pair 0, first: the text is empty"),
+        ([("a", None)], r"pair 0, second: the text is None \(NoneType\)"),
+    ],
+)
+def test_mistakes_of_next_sentence(next_sentence, pairs, message):
+    with pytest.raises(ValueError, match=message):
+        next_sentence(pairs)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        next_sentence(PAIRS, batch_size=0)
+
+
+def test_real_checkpoints_give_what_is_stored_with_them():
+    """Rows 0 and 1 of the stored inputs are pairs, row 2 is a text with one mask at position 2."""
+    folder = data_file("checkpoints/huggingface_pretraining")
+    expected = np.load(folder / "expected.npz")
+    fill_mask = kba.load(folder, task="fill-mask")
+    size = fill_mask.preprocessor.tokenizer.vocabulary_size
+    [[guesses]] = fill_mask("Un[MASK] words: tokenizers, 1984!", top_k=size)
+    scores = softmax(expected["mlm_logits"][2, 0].astype("float64"))
+    found = np.zeros(size)
+    found[[guess["id"] for guess in guesses]] = [guess["score"] for guess in guesses]
+    np.testing.assert_allclose(found, scores, atol=1e-7)
+    model = kba.from_pretrained(folder, head="pretrainer")[1]
+    answers = NextSentence(fill_mask.preprocessor, model)([
+        ("The capital of France is [MASK].", "It was a [MASK] city, and many people lived there for years"),
+        ("She said that he [MASK] a dog.", "They [MASK] not know."),
+    ])  # fmt: skip
+    scores = softmax(expected["nsp_logits"].astype("float64"))[:2, 0]
+    np.testing.assert_allclose([answer["score"] for answer in answers], scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["tf1_google", "keras_hub_preset", "tfhub_encoder"])
+def test_other_formats(name):
+    folder = data_file(f"checkpoints/{name}")
+    folder = folder / "saved_model" if name == "tfhub_encoder" else folder
+    assert len(kba.load(folder, task="fill-mask")("the [MASK]")[0][0]) == 5
+    if name == "tf1_google":
+        assert 0 <= kba.load(folder, task="next-sentence")(("the", "of"))[0]["score"] <= 1
+        return
+    with pytest.raises(
+        ValueError, match="has no next_sentence head, which next-sentence needs: its heads are "
+    ):
+        kba.load(folder, task="next-sentence")
+
+
+def test_a_pair_of_tfhub():
+    pair = tuple(
+        str(data_file(f"checkpoints/tfhub_{part}/saved_model")) for part in ("preprocess", "encoder")
+    )
+    assert len(kba.load(pair, task="fill-mask")("the [MASK]")[0][0]) == 5
+    with pytest.raises(ValueError, match="its heads are masked_lm. .* task='fill-mask'$"):
+        kba.load(pair)
+
+
+def test_partial_heads(tmp_path):
+    """A file of a masked language model alone, without a pooler; one with a next sentence head alone."""
+    tensors = formats.huggingface_names(TENSORS)
+    kinds = {"masked_lm": ("cls.predictions", "fill-mask"), "next_sentence": ("cls.seq", "next-sentence")}
+    for head, (prefix, task) in kinds.items():
+        left = {k: v for k, v in tensors.items() if k.startswith(prefix) or not k.startswith("cls.")}
+        if head == "masked_lm":
+            left = {name: value for name, value in left.items() if "pooler" not in name}
+        folder = write_pretrained(tmp_path / head, left)
+        for name in ("fill-mask", "next-sentence"):
+            if name == task:
+                assert len(kba.load(folder, task=name)("[MASK]" if name == "fill-mask" else PAIRS)) in (1, 3)
+                continue
+            with pytest.raises(ValueError, match=f"which {name} needs: its heads are {head}"):
+                kba.load(folder, task=name)
+        with pytest.raises(ValueError, match=f"its heads are {head}. Without .* there is task='{task}'$"):
+            kba.load(folder)
+
+
+def test_mistakes_of_load(folder, pretrained, run_folder):
+    with pytest.raises(ValueError, match="task='fill': 'fill-mask' or 'next-sentence', or None"):
+        kba.load(folder, task="fill")
+    with pytest.raises(ValueError, match="has no masked_lm head, which fill-mask needs: its heads are none"):
+        kba.load(pretrained, task="fill-mask")
+    with pytest.raises(ValueError, match="is a fine-tuned model: fill-mask needs a pretrained one"):
+        kba.load(run_folder, task="fill-mask")
+    message = "its heads are masked_lm, next_sentence. Without .* task='fill-mask' or 'next-sentence'$"
+    with pytest.raises(ValueError, match=message):
+        kba.load(folder)
+
+
+# The command line
+
+
+@pytest.fixture
+def predict(monkeypatch, capsys, tmp_path):
+    """Runs `keras-bert predict` in this process: its JSON lines, or the line of its error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["keras-bert", "predict", *map(str, args)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        if ended.value.code:
+            return str(ended.value.code)
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return run
+
+
+def test_predict_fill_mask(predict, folder, fill_mask, tmp_path):
+    options = ("--task", "fill-mask", "--model", folder)
+    expected = [{"text": text, "masks": fill_mask(text)[0]} for text in TEXTS]
+    rows = predict(*options, *TEXTS)
+    assert [row.keys() for row in rows] == [{"text", "masks"}] * 4
+    for row, other in zip(rows, expected, strict=True):
+        assert row["text"] == other["text"]
+        close(row["masks"], other["masks"])
+    lines = "".join(f"{text}\n" for text in TEXTS)
+    assert predict(*options, stdin=lines.encode()) == rows
+    (tmp_path / "texts.txt").write_text(lines)
+    assert predict(*options, "--file", "texts.txt") == rows
+    [row] = predict(*options, TEXTS[1], "--top-k", 3, "--batch-size", 1)
+    assert [len(guesses) for guesses in row["masks"]] == [3, 3]
+
+
+def test_predict_next_sentence(predict, folder, next_sentence, tmp_path):
+    options = ("--task", "next-sentence", "--model", folder)
+    [expected] = next_sentence(PAIRS[0])
+    first, second = PAIRS[0]
+    assert predict(*options, first, second) == [{"text": first, "text_pair": second, **expected}]
+    (tmp_path / "pairs.csv").write_text(f"text,text_pair\n{first},{second}\n")
+    assert predict(*options, "--file", "pairs.csv") == predict(*options, first, second)
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"a": first, "b": second}))
+    columns = ("--text-column", "a", "--pair-column", "b")
+    assert predict(*options, "--file", "pairs.jsonl", *columns) == predict(*options, first, second)
+
+
+def test_the_default_model_of_predict(predict, monkeypatch):
+    seen = []
+
+    def load(handle, task):
+        seen.append((handle, task))
+        return lambda texts, *_, **__: [{"is_next": True}]
+
+    monkeypatch.setattr("keras_bert_app.task_model.load", load)
+    assert predict("--task", "next-sentence", "a", "b")[0]["is_next"]
+    assert seen == [("bert_mini_reviews", "next-sentence")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give the run folder of a fine-tuned model, or --task"),
+        (["run", "a", "--model", "bert"], "--model bert needs --task"),
+        (["run", "a", "--top-k", 3], "--top-k 3 needs --task fill-mask"),
+        (["--task", "next-sentence", "a", "b", "--top-k", 3], "--top-k 3 needs --task fill-mask"),
+        (["--task", "next-sentence", "a"], "takes two texts, 1 are given: or give --file"),
+        (["--task", "next-sentence", "a", "b", "c"], "takes two texts, 3 are given"),
+        (["--task", "next-sentence"], "takes two texts, 0 are given"),
+        (["--task", "next-sentence", "a", "b", "--file", "x.csv"], "give texts or --file, not both"),
+        (["--task", "next-sentence", "--file", "none.csv"], "there is no file none.csv"),
+        (["--task", "next-sentence", "--file", "x.txt"], "x.txt: the name must end in .csv"),
+        (["--task", "next-sentence", "--file", "empty.csv"], "empty.csv is empty: give at least one pair"),
+        (["--task", "fill-mask"], "standard input is empty"),
+        (["--task", "fill", "a"], "task='fill': 'fill-mask' or 'next-sentence'"),
+        (["--task", "fill-mask", "a film", "--model", "FOLDER"], r"text 0 has no \[MASK\]"),
+        (["--task", "fill-mask", "[MASK]", "--model", "FOLDER", "--top-k", 0], "top_k=0"),
+    ],
+)
+def test_mistakes_of_predict(predict, folder, tmp_path, arguments, message):
+    (tmp_path / "empty.csv").write_text("text,text_pair\n")
+    found = predict(*[folder if argument == "FOLDER" else argument for argument in arguments])
+    assert isinstance(found, str), found
+    assert "\n" not in found
+    assert re.search(message, found), found
