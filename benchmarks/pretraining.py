@@ -1,6 +1,6 @@
 """Speed and memory of pretraining a small BERT, beside Hugging Face's `Trainer`.
 
-    pip install ".[peers]" accelerate
+    pip install ".[peers]"
     python benchmarks/pretraining.py TEXTS.jsonl.gz --vocabulary vocab.txt
 
 Both start from the same weights (4 layers of width 256, dropout 0.1), read the same examples, which
@@ -137,7 +137,7 @@ def prepare(data, vocabulary, objective, length, parts, start, examples):
     import keras
 
     import keras_bert_app as kba
-    from keras_bert_app.preparation import prepare_examples
+    from keras_bert_app import prepare_examples
 
     keras.utils.set_random_seed(1)
     tokenizer = kba.BertTokenizer(vocabulary)
@@ -170,8 +170,8 @@ def peak_mib():
 
 def ours(job, output):
     """`kba.pretrain` with a stage for the warm-up."""
+    from keras_bert_app import pretrain
     from keras_bert_app.data.shards import Shards
-    from keras_bert_app.pretraining import pretrain
 
     pretrain(
         job.examples,

@@ -85,17 +85,17 @@ config = kba.BertConfig(
     vocab_size=len(vocabulary), hidden_size=128, num_hidden_layers=2, num_attention_heads=2,
     intermediate_size=512, max_position_embeddings=64,
 )  # fmt: skip
-steps = int(os.environ.get("STEPS", "600"))
+steps = int(os.environ.get("STEPS", "900"))
 kba.pretrain(
     work / "examples", model=config, vocabulary=work / "vocab.txt", output=work / "bert",
-    stages=[(64, steps, 32)], learning_rate=1e-3, warmup=0.1, validate_every=200,
+    stages=[(64, steps, 32)], learning_rate=2e-3, warmup=0.1, dropout=0.0, validate_every=steps // 3,
 )  # fmt: skip
 for row in json.loads((work / "bert" / "history.json").read_text()):
     print({name: round(row[name], 3) for name in ("step", "mlm_accuracy", "validation_mlm_accuracy")})
 
 # %% [markdown]
-# On reviews that it has not seen it guesses little more than the most frequent words: 280 short reviews are no
-# corpus. What it has read it knows.
+# On reviews that it has not seen it guesses little more than the most frequent words: 280 short reviews
+# are no corpus.
 #
 # ## Answers
 #

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_bert_app import files
+from keras_bert_app.progress import say
 
 DATA = "other data or other starting weights"
 
@@ -120,6 +121,7 @@ class SaveState(keras.callbacks.Callback):
             self.save(self.step, self.model.metrics_variables)  # on JAX, reading `model` syncs it
             self.saved = time.monotonic()
         if self.stopped:
+            say("stopped: the same call or command goes on from here")
             raise SystemExit(128 + self.stopped[0])  # as a shell says that a signal ended a process
 
 

@@ -1,35 +1,30 @@
 """Pretraining: from raw text to a BERT, or from a BERT to one that knows a field."""
 
-import dataclasses
 import hashlib
 import json
-import os
 import resource
 import shutil
 import sys
-import zlib
 from importlib import metadata
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_bert_app import __version__, files, handles, optimization
+from keras_bert_app import __version__, files, optimization
 from keras_bert_app.checkpointing import RunState, fingerprint
 from keras_bert_app.checkpoints import saving, tokenizers
-from keras_bert_app.config import BertConfig
-from keras_bert_app.data.shards import MANIFEST, Shards
-from keras_bert_app.encoder import bert_encoder, encoder_config
-from keras_bert_app.heads import PRETRAINING_HEADS, mlm_numbers, pretrainer
-from keras_bert_app.preparation import prepare_examples
+from keras_bert_app.encoder import encoder_config
+from keras_bert_app.heads import PRETRAINING_HEADS
 from keras_bert_app.preprocessing.masking import MaskedLMMasker
 from keras_bert_app.preprocessing.vocabulary_file import VOCABULARY_FILE, read_vocabulary
+from keras_bert_app.pretraining_data import open_all, prepare_all, prepared_folders
 from keras_bert_app.pretraining_loop import PretrainingLoop, Stage
-from keras_bert_app.progress import TensorBoardEvents, plot_history, say
+from keras_bert_app.pretraining_start import Start
+from keras_bert_app.progress import TensorBoardEvents, plot_history
 
 PRECISIONS = (None, "float32", "mixed_bfloat16")
 BATCH_SIZE = 64
-HEAD_LAYERS = ("mlm_dense", "mlm_norm", "mlm_logits", "nsp_logits")
 
 
 def pretrain(
@@ -126,17 +121,17 @@ def pretrain(
         raise FileExistsError(f"{output} exists: choose another output folder, or remove it")
     if tensorboard:
         TensorBoardEvents.check()
-    start = _Start(model, vocabulary)
+    start = Start(model, vocabulary)
     unfinished = output.with_name(output.name + ".unfinished")
-    folders = _prepared_folders(data)
+    folders = prepared_folders(data)
     if folders is None:
         lengths = [length for length, _, _ in arguments["stages"]]
         for length in lengths:
             start.check_length(length)
-        folders = _prepare(data, start.tokenizer(), lengths, unfinished, preparation or {})
+        folders = prepare_all(data, start.tokenizer(), lengths, unfinished, preparation or {})
     elif preparation:
         raise ValueError("preparation is for texts, and these examples are prepared already: leave it out")
-    shards = _open(folders)
+    shards = open_all(folders)
     examples = shards[min(shards)]
     start.check_vocabulary(examples)
     keras.utils.set_random_seed(seed)
@@ -195,128 +190,6 @@ def _check_arguments(**given):
             raise ValueError(f"{name}={given[name]!r}: give a share of at least 0 and below 1")
     if given["precision"] not in PRECISIONS:
         raise ValueError(f"precision={given['precision']!r}: one of {', '.join(PRECISIONS[1:])}")
-
-
-class _Start:
-    """What the training starts from: a config, or a checkpoint."""
-
-    def __init__(self, model, vocabulary):
-        self.vocabulary = vocabulary
-        self.checkpoint = None
-        if isinstance(model, str | Path) and str(model).endswith(".json"):
-            model = BertConfig.from_json(model)
-        if isinstance(model, BertConfig):
-            self.config = model
-        elif vocabulary is None:
-            self.checkpoint = handles.open_checkpoint(model)
-            self.config = self.checkpoint.config
-        else:
-            raise ValueError(f"vocabulary is for a config: {model} has its own. Leave it out")
-
-    def tokenizer(self):
-        """The `BertTokenizer` for texts."""
-        from keras_bert_app.preprocessing.tokenizer import BertTokenizer
-
-        if self.checkpoint:
-            return handles.build_preprocessor(self.checkpoint).tokenizer
-        if self.vocabulary is None:
-            raise ValueError("a config has no vocabulary: give one, such as vocabulary='vocab.txt'")
-        given = self.vocabulary
-        return given if isinstance(given, BertTokenizer) else BertTokenizer(given)
-
-    def check_length(self, length):
-        if length > self.config.max_position_embeddings:
-            raise ValueError(
-                f"stages: sequence_length={length}, this model takes at most "
-                f"{self.config.max_position_embeddings}: shorten it, or raise max_position_embeddings"
-            )
-
-    def check_vocabulary(self, shards):
-        """Raises ValueError unless the examples' ids are those of the model."""
-        size = shards.details["vocab_size"]
-        if size > self.config.vocab_size:
-            raise ValueError(
-                f"the vocabulary has {size} tokens, the model vocab_size={self.config.vocab_size}: "
-                "they do not belong together"
-            )
-        given = self.checkpoint.tokenizer if self.checkpoint else {"vocabulary": self.vocabulary}
-        vocabulary = (given or {}).get("vocabulary")
-        if vocabulary is None:
-            return
-        if isinstance(vocabulary, str | Path):
-            vocabulary = read_vocabulary(vocabulary)
-        tokens = getattr(vocabulary, "vocabulary", vocabulary)
-        if zlib.crc32("\n".join(tokens).encode()) != shards.details["vocabulary_crc32"]:
-            raise ValueError(
-                f"the examples in {shards.folder} were prepared with another vocabulary than the model's: "
-                "prepare them again with this one"
-            )
-
-    def build(self, heads, precision, dropout):
-        """The model to be trained, with the weights that there are."""
-        rates = {}
-        if dropout is not None:
-            rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-        config = dataclasses.replace(self.config, **rates)
-        if self.checkpoint is None:
-            return pretrainer(bert_encoder(config, precision), heads)
-        checkpoint = dataclasses.replace(self.checkpoint, config=config)
-        known = [head for head in PRETRAINING_HEADS if head in checkpoint.heads]
-        encoder, loaded = checkpoint.build("pretrainer" if known else None, precision)
-        if known == list(heads):
-            return loaded
-        activation, epsilon = mlm_numbers(loaded)
-        model = pretrainer(encoder, heads, activation, epsilon)
-        for name in HEAD_LAYERS:
-            old, new = ({layer.name: layer for layer in m.layers}.get(name) for m in (loaded, model))
-            for ours, theirs in zip(new.weights if new else (), old.weights if old else (), strict=False):
-                ours.assign(theirs)
-        return model
-
-
-def _prepared_folders(data):
-    """The folders of prepared examples, or None if `data` are texts."""
-    paths = [Path(p) for p in ([data] if isinstance(data, str | os.PathLike) else data)]
-    prepared = [(path / MANIFEST).is_file() for path in paths]
-    if any(prepared) and not all(prepared):
-        raise ValueError(
-            f"{paths[prepared.index(False)]} holds no prepared examples, {paths[prepared.index(True)]} does: "
-            "give texts or prepared examples, not both"
-        )
-    return paths if any(prepared) else None
-
-
-def _prepare(sources, tokenizer, lengths, unfinished, options):
-    """Prepares the examples of each length, unless an earlier start of the run did."""
-    given = {"sequence_length", "shard"} & set(options)
-    if given:
-        raise ValueError(f"preparation: {', '.join(sorted(given))} cannot be given: use prepare_examples")
-    folders = []
-    for length in sorted(set(lengths)):
-        folder = unfinished / f"examples-{length}"
-        if not folder.exists():
-            say(f"preparing examples of length {length}")
-            with files.writing(unfinished):
-                unfinished.mkdir(parents=True, exist_ok=True)
-            count = prepare_examples(sources, tokenizer, folder, sequence_length=length, **options)
-            say("  ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in count.items()))
-        folders.append(folder)
-    return folders
-
-
-def _open(folders):
-    """dict from length to the `Shards` of it."""
-    by_length = {}
-    for folder in folders:
-        by_length.setdefault(Shards(folder).sequence_length, []).append(folder)
-    shards = {length: Shards(*group) for length, group in sorted(by_length.items())}
-    kinds = {(s.objective, s.details["vocabulary_crc32"]) for s in shards.values()}
-    if len(kinds) > 1:
-        raise ValueError(
-            f"{', '.join(map(str, folders))} were prepared with different objectives or vocabularies: "
-            "prepare them alike"
-        )
-    return shards
 
 
 def _stages(stages, shards, accumulation, start):

@@ -1,5 +1,6 @@
 """Data that the tests make, and the data outside the project that some of them look for."""
 
+import io
 import json
 import os
 import subprocess
@@ -125,6 +126,27 @@ def reviews(number):
         text = f"the {'very ' * (index % 7)}{word} film{'s' * (index % 3)} {'!' * (index // 70)}"
         rows.append((text, ("positive", "negative")[index % 2]))
     return rows
+
+
+@pytest.fixture
+def keras_bert(monkeypatch, capsys, tmp_path):
+    """Runs the command line in this process: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    from keras_bert_app import cli
+
+    def run(*args, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["keras-bert", *map(str, args)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        if isinstance(ended.value.code, str):  # sys.exit(text) prints it and exits with 1
+            return 1, out, err + ended.value.code
+        return ended.value.code, out, err
+
+    return run
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-import io
 import json
 import resource
 import subprocess
@@ -10,25 +9,6 @@ from conftest import reviews, write_trainable
 
 import keras_bert_app as kba
 from keras_bert_app import cli, demo
-
-
-@pytest.fixture
-def keras_bert(monkeypatch, capsys, tmp_path):
-    """Runs the command line in this process: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args, stdin=b""):
-        monkeypatch.setattr(sys, "argv", ["keras-bert", *map(str, args)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        if isinstance(ended.value.code, str):  # sys.exit(text) prints it and exits with 1
-            return 1, out, err + ended.value.code
-        return ended.value.code, out, err
-
-    return run
 
 
 @pytest.fixture

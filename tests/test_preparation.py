@@ -494,9 +494,7 @@ def test_all_documents_for_validation(tmp_path, tokenizer, objective):
 
 def test_sentences_without_an_order(tmp_path, tokenizer):
     (tmp_path / "a.txt").write_text("\n\n".join(documents(7, sentences=1)))
-    with pytest.raises(
-        ValueError, match="no document for training has two sentences"
-    ):
+    with pytest.raises(ValueError, match="no document for training has two sentences"):
         prepare_examples(tmp_path / "a.txt", tokenizer, tmp_path / "out", **QUIET, objective="sentence_order")
     assert leaves_nothing(tmp_path, "a.txt")
 

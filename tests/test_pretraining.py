@@ -86,11 +86,10 @@ def test_memorizes_a_small_corpus(tmp_path):
     assert preprocessor.tokenizer.vocabulary == tuple(VOCABULARY)
     evaluator = pretraining_loop.compile_pretrainer(model)
     shards, masker = Shards(folder / "again"), MaskedLMMasker(VOCABULARY)
-    batches = list(shards.batches("train", shards.num_examples("train")))
-    masked = [
-        pretraining_loop.masked_batch(masker, batch, 5, step) for step in range(30) for batch in batches
-    ]
-    found = pretraining_loop.readable(evaluator.evaluate(iter(masked), steps=30, return_dict=True, verbose=0))
+    (batch,) = shards.batches("train", shards.num_examples("train"))
+    masked = (pretraining_loop.masked_batch(masker, batch, 5, step) for step in range(30))
+    data = pretraining_loop.feed(masked, evaluator, 30)
+    found = pretraining_loop.readable(evaluator.evaluate(data, return_dict=True, verbose=0))
     assert found["mlm_accuracy"] > 0.95, found
     assert found["nsp_accuracy"] > 0.95, found
 
@@ -416,6 +415,22 @@ def test_examples_that_do_not_fit(folder, examples):
         pretrain(folder, examples)
 
 
+def test_texts_that_changed_while_a_run_was_unfinished(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_after(patch, 1, signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            pretrain(folder)
+    for changed in ({"preparation": {"seed": 3}}, {"data": [folder / "corpus.txt", folder / "vocab.txt"]}):
+        with pytest.raises(ValueError, match="unfinished run with other texts or another preparation, see"):
+            pretrain(folder, **changed)
+
+
+def test_a_preparation_that_fails_leaves_nothing(folder):
+    with pytest.raises(ValueError, match="one is for training"):
+        pretrain(folder, preparation={"document": "file"})
+    assert {path.name for path in folder.iterdir()} == {"corpus.txt", "vocab.txt"}
+
+
 def test_missing_and_existing_files(folder, examples):
     with pytest.raises(FileNotFoundError, match="there is no file .*nothing.txt"):
         pretrain(folder, folder / "nothing.txt")
@@ -434,5 +449,6 @@ def test_a_loss_that_is_no_number(folder, examples, monkeypatch):
 
 
 def test_tensorboard(folder, examples):
+    pytest.importorskip("tensorboard", reason="pip install '.[tensorboard]'")
     pretrain(folder, examples, tensorboard=True)
     assert list((folder / "bert" / "tensorboard").glob("events.out.tfevents.*"))

@@ -34,7 +34,7 @@ ORDER = [
     ["tasks", "handles", "checkpointing", "registry"],
     ["pretrained_answers"],
     ["task_model"],
-    ["conversion", "pretraining_loop", "training_loop"],
+    ["conversion", "pretraining_data", "pretraining_loop", "pretraining_start", "training_loop"],
     ["pretraining", "training"],
     ["exporting"],
     ["cli_pretraining", "demo"],
