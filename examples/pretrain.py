@@ -94,17 +94,17 @@ for row in json.loads((work / "bert" / "history.json").read_text()):
     print({name: round(row[name], 3) for name in ("step", "mlm_accuracy", "validation_mlm_accuracy")})
 
 # %% [markdown]
-# On reviews that it has not seen it guesses little more than the most frequent words: 280 short reviews
-# are no corpus.
-#
 # ## Answers
 #
-# Words for `[MASK]`, and whether a second passage follows the first:
+# Words for `[MASK]`, and whether a second passage follows the first. Of so little text it learns where the
+# apostrophe goes and which words are frequent, and not much more; the words of a sentence like the
+# second take a corpus.
 
 # %%
 fill_mask = kba.load(work / "bert", task="fill-mask")
-for guess in fill_mask("A disappointing [MASK].", top_k=3)[0][0]:
-    print(f"{guess['score']:.3f} {guess['text']}")
+for answer in fill_mask(["I didn[MASK]t laugh once.", "A disappointing [MASK]."], top_k=3):
+    for guess in answer[0]:
+        print(f"{guess['score']:.3f} {guess['text']}")
 
 next_sentence = kba.load(work / "bert", task="next-sentence")
 print(next_sentence([("I wanted to love it.", "Sadly, the charm wears off.")]))

@@ -64,7 +64,7 @@ def test_texts_are_prepared_on_the_way(keras_bert, folder):
             "--stages 24x3: give",
         ),
         ("pretrain corpus.txt --output a --model config.json --cased", "--cased needs --vocabulary"),
-        ("pretrain corpus.txt --output a --model config.json", "a config has no vocabulary: give one"),
+        ("pretrain corpus.txt --output a --model config.json --stages 24:3", "a config has no vocabulary"),
         ("prepare nothing.txt --output a --vocabulary vocab.txt", "there is no file nothing.txt"),
     ],
 )

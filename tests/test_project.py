@@ -214,7 +214,11 @@ def test_examples(path, workplace):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{number}.txt").write_text(text)
     done = subprocess.run(
-        [sys.executable, str(path)], cwd=workplace, capture_output=True, text=True, env={**os.environ}
+        [sys.executable, str(path)],
+        cwd=workplace,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "STEPS": "21"},  # of the training in pretrain.py
     )
     assert done.returncode == 0, done.stderr
     said = {
