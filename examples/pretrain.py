@@ -96,9 +96,9 @@ for row in json.loads((work / "bert" / "history.json").read_text()):
 # %% [markdown]
 # ## Answers
 #
-# Words for `[MASK]`, and whether a second passage follows the first. Of so little text it learns where the
-# apostrophe goes and which words are frequent, and not much more; the words of a sentence like the
-# second take a corpus.
+# Words for `[MASK]`, and whether a second passage follows the first. So little text teaches hardly more than
+# which words are frequent, and in some places, such as before a "t", which one fits; the rest takes a
+# corpus.
 
 # %%
 fill_mask = kba.load(work / "bert", task="fill-mask")

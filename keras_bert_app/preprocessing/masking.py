@@ -178,18 +178,24 @@ class MaskedLMMasker(keras.layers.Layer):
             suffix = ops.take(ops.convert_to_tensor(self._is_suffix), ids)
             before = ops.pad(free[:, :-1], ((0, 0), (1, 0)))  # whether a word could go on here
             starts = ops.logical_and(free, ops.logical_not(ops.logical_and(suffix, before)))
-        # Every word has a random number, and the words with the lowest are selected, up to the number
-        # of pieces that are wanted. Of a word that goes beyond it, the chance is the part that is
-        # within, so that the average is exact.
         word = ops.cumsum(ops.cast(starts, "int32"), axis=1)  # (batch, length), from 1
-        numbers = self._uniform((batch, length + 1))
-        number = ops.where(free, ops.take_along_axis(numbers, word, axis=1), 2.0)
-        mine, theirs = number[:, :, None], number[:, None, :]
-        before = ops.sum(ops.cast(theirs < mine, "float32"), axis=2)  # pieces of words that come earlier
-        through = ops.sum(ops.cast(theirs <= mine, "float32"), axis=2)
-        wanted = self.mask_selection_rate * ops.sum(ops.cast(free, "float32"), axis=1, keepdims=True)
-        within = before + self._uniform((batch, 1)) * (through - before) < wanted
-        return ops.logical_and(free, ops.logical_and(within, ops.less_equal(through, most)))
+        numbered = word + (length + 1) * ops.arange(batch, dtype="int32")[:, None]
+        sizes = ops.segment_sum(
+            ops.reshape(ops.cast(free, "float32"), (-1,)),
+            ops.reshape(numbered, (-1,)),
+            num_segments=batch * (length + 1),
+        )
+        sizes = ops.reshape(sizes, (batch, length + 1))  # pieces of each word, 0 where there is none
+        # The words are taken in a random order, up to the number of pieces that are wanted. Of a word
+        # that goes beyond it, the chance is the part that is within, so that the average is exact.
+        order = ops.argsort(self._uniform((batch, length + 1)), axis=1)
+        sizes = ops.take_along_axis(sizes, order, axis=1)
+        through = ops.cumsum(sizes, axis=1)
+        wanted = self.mask_selection_rate * through[:, -1:]  # (batch, 1)
+        within = through - sizes + self._uniform((batch, 1)) * sizes < wanted
+        taken = ops.logical_and(within, through <= ops.cast(most, "float32"))
+        taken = ops.take_along_axis(taken, ops.argsort(order, axis=1), axis=1)  # in the order of the words
+        return ops.logical_and(free, ops.take_along_axis(taken, word, axis=1))
 
     def _uniform(self, shape):
         return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
