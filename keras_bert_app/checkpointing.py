@@ -1,6 +1,7 @@
 """The state of a training run on disk, from which it goes on as if it had not been stopped."""
 
 import contextlib
+import gc
 import hashlib
 import json
 import signal
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_bert_app import files
+from keras_bert_app.feeding import LAST
 from keras_bert_app.progress import say
 
 DATA = "other data or other starting weights"
@@ -99,11 +101,13 @@ class SaveState(keras.callbacks.Callback):
         metrics: values of the model's metric variables at that step, or None; they are added
             to those of the first step.
         minutes: time between two saves.
+        end: number of steps after which there is no save: who calls `fit` saves then.
         stopped: from `stop_signals`, or None.
     """
 
-    def __init__(self, save, first_step, metrics, minutes, stopped=None):
+    def __init__(self, save, first_step, metrics, minutes, end, stopped=None):
         super().__init__()
+        self.end = end
         self.stopped = stopped
         self.save = save
         self.step = first_step
@@ -117,12 +121,28 @@ class SaveState(keras.callbacks.Callback):
             for variable, value in zip(self.model.metrics_variables, self.metrics, strict=True):
                 variable.assign(variable + value)
             self.metrics = None
+        if self.step == self.end:
+            return
         if time.monotonic() - self.saved >= self.seconds or self.stopped:
             self.save(self.step, self.model.metrics_variables)  # on JAX, reading `model` syncs it
             self.saved = time.monotonic()
         if self.stopped:
-            say("stopped: the same call or command goes on from here")
-            raise SystemExit(128 + self.stopped[0])  # as a shell says that a signal ended a process
+            leave(self.stopped)
+
+
+def leave(stopped):
+    """Ends the process, if nobody minds, after its state was saved.
+
+    Args:
+        stopped: from `stop_signals`.
+
+    Raises:
+        SystemExit: always.
+    """
+    say("stopped: the same call or command goes on from here")
+    time.sleep(LAST)
+    gc.collect()  # datasets of before, which at the end of the process could not be freed
+    raise SystemExit(128 + stopped[0])  # as a shell says that a signal ended a process
 
 
 @contextlib.contextmanager

@@ -20,7 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-PRETRAINED = "bert_mini_reviews"
 Run = Annotated[
     str, typer.Argument(help="Run folder of finetune, or a handle of a text classifier.", show_default=False)
 ]
@@ -163,8 +162,7 @@ def predict(
     model: Annotated[
         str | None,
         typer.Option(
-            help="With --task: short name, address, folder or archive of a pretrained BERT; by default "
-            f"{PRETRAINED}."
+            help="With --task: short name, address, folder or archive of a BERT with pretraining heads."
         ),
     ] = None,
     top_k: Annotated[
@@ -180,15 +178,17 @@ def predict(
 
     keras-bert predict runs/reviews "A great film!"
 
-    keras-bert predict --task fill-mask "The film was [MASK]."
+    keras-bert predict --task fill-mask --model my-bert "The film was [MASK]."
 
-    keras-bert predict --task next-sentence "He opened the door." "Then he went in."
+    keras-bert predict --task next-sentence --model my-bert "He opened the door." "Then he went in."
     """
     quiet_import()
     from keras_bert_app.task_model import load
 
     if task is None and folder is None:
         raise ValueError("give the run folder of a fine-tuned model, or --task for a pretrained one")
+    if task is not None and model is None:
+        raise ValueError(f"--task {task} needs --model: a pretrained BERT that has its heads")
     if task is None and model is not None:
         raise ValueError(f"--model {model} needs --task: a fine-tuned model is the first argument")
     if task != "fill-mask" and top_k is not None:
@@ -204,7 +204,7 @@ def predict(
     else:
         texts = _read_texts(texts, file, text_column)
         given = [{"text": text} for text in texts]
-    answerer = load(folder) if task is None else load(model or PRETRAINED, task=task)
+    answerer = load(folder) if task is None else load(model, task=task)
     if task == "fill-mask":
         answers = [{"masks": masks} for masks in answerer(texts, top_k, batch_size=batch_size)]
     else:

@@ -15,6 +15,7 @@ from keras_bert_app.data.documents import tokenize_documents
 from keras_bert_app.data.examples import OBJECTIVES, SegmentPairs, pack_documents
 
 SHUFFLED = 1000  # documents that are held back to be mixed
+CASING = ("lowercase", "strip_accents")  # of the tokenizer, in the manifest
 CHUNK = 8_000_000  # word pieces of the documents among which a random next sentence is sought
 
 
@@ -129,11 +130,26 @@ def prepare_examples(
             vocab_size=tokenizer.vocabulary_size,
             vocabulary_crc32=zlib.crc32("\n".join(tokenizer.vocabulary).encode()),
             sources=[[str(path), path.stat().st_size] for path in readers.find_files(sources)],
+            **casing_of(vars(tokenizer)),
             **options,
             **count,
             **written,
         )
     return count
+
+
+def casing_of(options):
+    """What a tokenizer does with case and accents.
+
+    Args:
+        options: dict of arguments of `BertTokenizer`.
+
+    Returns:
+        dict of bool `lowercase` and `strip_accents`.
+    """
+    lowercase, strip_accents = (options.get(name) for name in CASING)
+    lowercase = True if lowercase is None else lowercase
+    return dict(zip(CASING, (lowercase, lowercase if strip_accents is None else strip_accents), strict=True))
 
 
 def _check_options(sequence_length, objective, short_seq_prob, duplicates, validation_share, seed, **_):
@@ -198,22 +214,22 @@ def _check_corpus(train, count, sequence_length):
         raise ValueError(
             f"{count['split_sentences']} of {count['sentences']} sentences are longer than "
             f"sequence_length={sequence_length}: the text seems to have no punctuation. Raise "
-            "sequence_length, or use objective='masked_lm', for which sentences do not matter"
+            "sequence_length, or use the objective masked_lm, for which sentences do not matter"
         )
     if not train.number:
         raise ValueError(
-            f"all {count['documents']} documents were taken for validation: give more, or validation_share=0"
+            f"all {count['documents']} documents were taken for validation: give more, or none for it"
         )
     if train.pairs and train.longest < 2:
         raise ValueError(
             "no document for training has two sentences, so that nothing follows: say what a document "
-            "is (document='blank_line', 'line' or 'file'), or use objective='masked_lm'"
+            "is (blank_line, line or file), or use the objective masked_lm"
         )
     if train.needs_two and train.number < 2:
         raise ValueError(
             f"of {count['documents']} documents one is for training, so that no next sentence can come from "
-            "another: give more, say what a document is (document='blank_line', 'line' or 'file'), or "
-            "use objective='sentence_order' or 'masked_lm'"
+            "another: give more, say what a document is (blank_line, line or file), or use the objective "
+            "sentence_order or masked_lm"
         )
 
 

@@ -68,14 +68,14 @@ def pretrain(
         learning_rate: the highest; BERT's is 1e-4, smaller models like up to 1e-3.
         warmup: share of the steps in which the learning rate rises.
         weight_decay: of all weights but biases and layer normalization.
-        gradient_accumulation: batches of one step; the step is as one with a batch so many times
-            as large.
+        gradient_accumulation: batches of one step, whose gradients are averaged: nearly as one batch
+            so many times as large, in which every masked piece would count alike.
         dropout: rate while pretraining, in the place of both of the config, which the saved model
             keeps.
         masking: dict of arguments of `MaskedLMMasker`.
         preparation: dict of arguments of `prepare_examples`, for texts.
         precision: `"float32"`, the default, or `"mixed_bfloat16"`.
-        validate_every: steps between two validations.
+        validate_every: steps between two validations, each on at most 10,000 examples.
         checkpoint_minutes: time between two saves of the state.
         tensorboard: also write events for TensorBoard to `tensorboard/` in the output.
         seed: of weights, order, masks and dropout.
@@ -115,7 +115,8 @@ def pretrain(
         "validate_every": validate_every,
         "seed": seed,
     }
-    _check_arguments(**arguments)
+    _check_arguments(**arguments, checkpoint_minutes=checkpoint_minutes)
+    MaskedLMMasker(**arguments["masking"])  # a wrong option is an error before the work
     output = Path(output)
     if output.exists():
         raise FileExistsError(f"{output} exists: choose another output folder, or remove it")
@@ -185,6 +186,11 @@ def _check_arguments(**given):
             raise ValueError(f"{name}={given[name]!r}: give a whole number of at least 1")
     if not 0 < given["learning_rate"] < np.inf:
         raise ValueError(f"learning_rate={given['learning_rate']!r}: give a number above 0, such as 1e-4")
+    for name in ("weight_decay", "checkpoint_minutes"):
+        if not 0 <= given[name] < np.inf:
+            raise ValueError(f"{name}={given[name]!r}: give a number of at least 0")
+    if type(given["seed"]) is not int or not 0 <= given["seed"] < 2**32:
+        raise ValueError(f"seed={given['seed']!r}: give a whole number from 0 to {2**32 - 1}")
     for name in ("warmup", "dropout"):
         if (name, given[name]) != ("dropout", None) and not 0 <= given[name] < 1:
             raise ValueError(f"{name}={given[name]!r}: give a share of at least 0 and below 1")

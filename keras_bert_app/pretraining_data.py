@@ -1,27 +1,41 @@
 """The examples of a pretraining run: prepared before, or now."""
 
+import contextlib
+import glob
 import json
 import os
-import shutil
 from pathlib import Path
 
 from keras_bert_app import files
 from keras_bert_app.data import readers
 from keras_bert_app.data.shards import MANIFEST, Shards
-from keras_bert_app.preparation import prepare_examples
+from keras_bert_app.preparation import CASING, prepare_examples
 from keras_bert_app.progress import say
 
 
 def prepared_folders(data):
-    """The folders of prepared examples, or None if `data` are texts."""
-    paths = [Path(p) for p in ([data] if isinstance(data, str | os.PathLike) else data)]
-    prepared = [(path / MANIFEST).is_file() for path in paths]
-    if any(prepared) and not all(prepared):
-        raise ValueError(
-            f"{paths[prepared.index(False)]} holds no prepared examples, {paths[prepared.index(True)]} does: "
-            "give texts or prepared examples, not both"
-        )
-    return paths if any(prepared) else None
+    """The folders of prepared examples, or None if `data` are texts.
+
+    Args:
+        data: path or pattern, or a list of them.
+
+    Raises:
+        ValueError: there are both, or the examples are in folders below.
+    """
+    given = [data] if isinstance(data, str | os.PathLike) else data
+    paths = [Path(n) for p in given for n in (sorted(glob.glob(str(p))) or [p])]
+    prepared = [path for path in paths if (path / MANIFEST).is_file()]
+    for path in paths:
+        below = sorted(path.glob(f"*/{MANIFEST}")) if path.is_dir() else []
+        if below and path not in prepared:
+            raise ValueError(
+                f"{path} is no folder of prepared examples, but {below[0].parent} is: give those you mean"
+            )
+        if prepared and path not in prepared:
+            raise ValueError(
+                f"{path} holds no prepared examples, {prepared[0]} does: give one kind, not both"
+            )
+    return prepared or None
 
 
 def prepare_all(sources, tokenizer, lengths, unfinished, options):
@@ -46,39 +60,45 @@ def prepare_all(sources, tokenizer, lengths, unfinished, options):
     texts = [[str(path), path.stat().st_size] for path in readers.find_files(sources)]
     wanted = json.loads(json.dumps({"texts": texts, "preparation": options}, default=str))
     note = unfinished / "preparation.json"
-    if not note.exists():
-        with files.whole(note) as temporary:
-            files.write_json(temporary, wanted)
-    elif json.loads(note.read_text(encoding="utf-8")) != wanted:
+    if (unfinished / "state.npz").exists() and not note.exists():
+        raise ValueError(
+            f"{unfinished} holds an unfinished run on examples that were prepared before: give these to go "
+            "on with it, or remove it to start anew"
+        )
+    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != wanted:
         raise ValueError(
             f"{unfinished} holds an unfinished run with other texts or another preparation, see {note}. "
             "Give the same to go on with it, or remove it to start anew"
         )
     folders = [unfinished / f"examples-{length}" for length in sorted(set(lengths))]
-    try:
-        for length, folder in zip(sorted(set(lengths)), folders, strict=True):
-            if folder.exists():
-                continue
-            say(f"preparing examples of length {length}")
+    for length, folder in zip(sorted(set(lengths)), folders, strict=True):
+        if folder.exists():
+            continue
+        say(f"preparing examples of length {length}")
+        try:
             count = prepare_examples(sources, tokenizer, folder, sequence_length=length, **options)
-            say("  ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in count.items()))
-    except Exception:
-        if not any(folder.exists() for folder in folders):
-            shutil.rmtree(unfinished)  # nothing to go on with
-        raise
+        except BaseException:
+            with contextlib.suppress(OSError):  # it is not empty
+                unfinished.rmdir()
+            raise
+        say("  ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in count.items()))
+        if not note.exists():  # there is something to go on with
+            with files.whole(note) as temporary:
+                files.write_json(temporary, wanted)
     return folders
 
 
 def open_all(folders):
     """dict from length to the `Shards` of it."""
-    by_length = {}
+    by_length, kinds = {}, set()
     for folder in folders:
-        by_length.setdefault(Shards(folder).sequence_length, []).append(folder)
-    shards = {length: Shards(*group) for length, group in sorted(by_length.items())}
-    kinds = {(s.objective, s.details["vocabulary_crc32"]) for s in shards.values()}
+        opened = Shards(folder)
+        by_length.setdefault(opened.sequence_length, []).append(folder)
+        names = ("objective", "vocabulary_crc32", *CASING)
+        kinds.add(tuple(opened.details.get(name) for name in names))
     if len(kinds) > 1:
         raise ValueError(
-            f"{', '.join(map(str, folders))} were prepared with different objectives or vocabularies: "
-            "prepare them alike"
+            f"{', '.join(map(str, folders))} were prepared with different objectives, vocabularies or "
+            "casing: prepare them alike"
         )
-    return shards
+    return {length: Shards(*group) for length, group in sorted(by_length.items())}

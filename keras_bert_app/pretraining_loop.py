@@ -1,6 +1,7 @@
 """The steps of a pretraining run, from wherever it was left off."""
 
 import dataclasses
+import itertools
 import math
 import time
 
@@ -8,10 +9,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bert_app.checkpointing import SaveState, stop_signals
+from keras_bert_app.checkpointing import SaveState, leave, stop_signals
 from keras_bert_app.data.shards import LABELS, Shards
+from keras_bert_app.feeding import Feed
 from keras_bert_app.progress import FitProgress, describe, say
 
+VALIDATION_EXAMPLES = 10_000  # at most
 VALIDATION_SEED = 2**31  # so that validation always masks the same pieces, and others than training
 DRAWS = 16  # random numbers that a step's masking may draw from the seed
 
@@ -71,6 +74,7 @@ class PretrainingLoop:
         optimizer.build(self.trainer.trainable_variables)
         self.variables = [*self.trainer.variables, *optimizer.variables]
         self.history = []
+        self.spent = 0.0  # seconds on the segment in which the run was stopped, before it was
 
     def run(self):
         """Trains to the end of the last stage.
@@ -90,6 +94,8 @@ class PretrainingLoop:
                 say(f"step {entry['step']}/{self.stages[-1].end // self.batches_per_step}  {describe(entry)}")
                 metrics = None
                 self._save(end, inside=False)
+                if stopped and end < self.stages[-1].end:
+                    leave(stopped)
         return self.history
 
     def _segments(self):
@@ -107,31 +113,41 @@ class PretrainingLoop:
         values = self.state.values()
         for variable, value in zip(self.variables, values, strict=False):
             variable.assign(value)
-        self.history = position["history"]
+        self.history, self.spent = position["history"], position["seconds"]
         say(f"going on after batch {position['step']}, from {self.state.folder}")
         return position["step"], list(values) if position["inside"] else None  # what is left
 
     def _save(self, step, metrics=(), inside=True):
-        self.state.save([*self.variables, *metrics], step=step, inside=inside, history=self.history)
+        seconds = self.spent + time.monotonic() - self.started if inside else 0.0
+        self.state.save(
+            [*self.variables, *metrics], step=step, inside=inside, seconds=seconds, history=self.history
+        )
 
     def _train(self, stage, first, end, metrics, stopped):
         """One segment; returns its line of the history."""
         title = f"length {stage.shards.sequence_length}"
         title += ", batches" if self.batches_per_step > 1 else ""
-        saver = SaveState(self._save, first, metrics, self.checkpoint_minutes, stopped)
+        saver = SaveState(self._save, first, metrics, self.checkpoint_minutes, end, stopped)
         bar = FitProgress(title, self.stages[-1].end, first, stage.tokens, self._log, "tokens", readable)
-        start = time.monotonic()
-        logs = self.trainer.fit(
-            feed(self._batches(stage, first, end), self.trainer, end - first),
-            steps_per_epoch=end - first,
-            callbacks=[saver, bar],
-            verbose=0,
-            shuffle=False,  # the examples are
-        ).history
-        seconds = time.monotonic() - start
+        feed = Feed(self._batches(stage, first, end))
+        self.started = time.monotonic()
+        try:
+            with feed.running():
+                logs = self.trainer.fit(
+                    feed.data(specs(self.trainer)),
+                    steps_per_epoch=end - first,
+                    callbacks=[saver, bar],
+                    verbose=0,
+                    shuffle=False,  # the examples are
+                ).history
+        finally:
+            bar.close()
+        seconds = time.monotonic() - self.started
         entry = {"step": end // self.batches_per_step, "length": stage.shards.sequence_length}
         entry |= readable({name: values[-1] for name, values in logs.items()})
-        return {**entry, "tokens_per_second": (end - first) * stage.tokens / seconds, "seconds": seconds}
+        entry["tokens_per_second"] = (end - first) * stage.tokens / seconds
+        entry["seconds"], self.spent = self.spent + seconds, 0.0
+        return entry
 
     def _batches(self, stage, first, end):
         """Yields some batches, which are a function of the seed and their number."""
@@ -207,6 +223,8 @@ def _multiple(shards):
 def evaluate_examples(evaluator, masker, shards, batch_size):
     """Losses and metrics on the validation examples, masked always in the same way.
 
+    Of more than 10,000 examples the first are taken: they are in a random order.
+
     Args:
         evaluator: from `compile_pretrainer`, without an optimizer.
         masker: `MaskedLMMasker`.
@@ -219,37 +237,28 @@ def evaluate_examples(evaluator, masker, shards, batch_size):
     """
 
     def batches():
-        batches = shards.batches("validation", batch_size, multiple=_multiple(shards))
-        for step, batch in enumerate(batches):
+        found = shards.batches("validation", batch_size, multiple=_multiple(shards))
+        for step, batch in enumerate(itertools.islice(found, steps)):
             yield masked_batch(masker, batch, VALIDATION_SEED, step)
 
-    steps = shards.num_batches("validation", batch_size)
-    data = feed(batches(), evaluator, steps)
-    return readable(evaluator.evaluate(data, steps=steps, return_dict=True, verbose=0))
+    most = -(-VALIDATION_EXAMPLES // batch_size)
+    steps = min(shards.num_batches("validation", batch_size), most)
+    feed = Feed(batches())
+    with feed.running():
+        logs = evaluator.evaluate(feed.data(specs(evaluator)), steps=steps, return_dict=True, verbose=0)
+    return readable(logs)
 
 
-def feed(batches, model, number):
-    """Batches as `fit` takes them: on TensorFlow a dataset, that makes them beside the training.
-
-    Args:
-        batches: iterator, from `masked_batch`.
-        model: from `compile_pretrainer`.
-        number: how many there are.
-    """
-    if keras.config.backend() != "tensorflow":
-        return batches
-    import tensorflow as tf
-
-    numbers, row = tf.TensorSpec((None, None), "int32"), tf.TensorSpec((None,), "int32")
-    weights, ones = tf.TensorSpec((None, None), "float32"), tf.TensorSpec((None,), "float32")
+def specs(model):
+    """What a batch of `masked_batch` for `model` looks like, see `Feed`."""
+    numbers, weights = (keras.KerasTensor((None, None), dtype) for dtype in ("int32", "float32"))
+    row, ones = (keras.KerasTensor((None,), dtype) for dtype in ("int32", "float32"))
     pairs = "nsp_logits" in model.output
-    signature = (
+    return (
         dict.fromkeys(model.input, numbers),
         {"mlm_logits": numbers, **({"nsp_logits": row} if pairs else {})},
         {"mlm_logits": weights, **({"nsp_logits": ones} if pairs else {})},
     )
-    dataset = tf.data.Dataset.from_generator(lambda: batches, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(number)).prefetch(2)
 
 
 def readable(logs):

@@ -8,6 +8,7 @@ from keras_bert_app import handles
 from keras_bert_app.config import BertConfig
 from keras_bert_app.encoder import bert_encoder
 from keras_bert_app.heads import PRETRAINING_HEADS, mlm_numbers, pretrainer
+from keras_bert_app.preparation import CASING, casing_of
 from keras_bert_app.preprocessing.vocabulary_file import read_vocabulary
 
 HEAD_LAYERS = ("mlm_dense", "mlm_norm", "mlm_logits", "nsp_logits")
@@ -45,7 +46,7 @@ class Start:
         if self.checkpoint:
             return handles.build_preprocessor(self.checkpoint).tokenizer
         if self.vocabulary is None:
-            raise ValueError("a config has no vocabulary: give one, such as vocabulary='vocab.txt'")
+            raise ValueError("a config has no vocabulary: give one, the path of a vocab.txt")
         given = self.vocabulary
         return given if isinstance(given, BertTokenizer) else BertTokenizer(given)
 
@@ -65,17 +66,29 @@ class Start:
                 f"the vocabulary has {size} tokens, the model vocab_size={self.config.vocab_size}: "
                 "they do not belong together"
             )
-        given = self.checkpoint.tokenizer if self.checkpoint else {"vocabulary": self.vocabulary}
-        vocabulary = (given or {}).get("vocabulary")
-        if vocabulary is None:
+        given = self.vocabulary
+        if self.checkpoint:
+            given = self.checkpoint.tokenizer or {}
+        elif isinstance(given, str | Path):
+            given = {"vocabulary": given}  # of casing it says nothing
+        elif given is not None:
+            given = {**vars(given), "vocabulary": given.vocabulary}
+        else:
+            given = {}
+        if "vocabulary" not in given:
             return
-        if isinstance(vocabulary, str | Path):
-            vocabulary = read_vocabulary(vocabulary)
-        tokens = getattr(vocabulary, "vocabulary", vocabulary)
+        tokens = given["vocabulary"]
+        tokens = read_vocabulary(tokens) if isinstance(tokens, str | Path) else tokens
         if zlib.crc32("\n".join(tokens).encode()) != shards.details["vocabulary_crc32"]:
             raise ValueError(
                 f"the examples in {shards.folder} were prepared with another vocabulary than the model's: "
                 "prepare them again with this one"
+            )
+        theirs = {name: shards.details[name] for name in CASING}
+        if "lowercase" in given and casing_of(given) != theirs:
+            raise ValueError(
+                f"the examples in {shards.folder} were prepared with {theirs}, the model has "
+                f"{casing_of(given)}: prepare them again with the model's tokenizer"
             )
 
     def build(self, heads, precision, dropout):

@@ -31,6 +31,13 @@ def describe(values):
     return "  ".join(words + speeds)
 
 
+def describe_shortly(values):
+    """The speed, which comes first, the loss and the metrics, for a narrow terminal."""
+    speeds = {name: value for name, value in values.items() if name.endswith(SPEED)}
+    rest = {n: v for n, v in values.items() if not n.endswith((SPEED, "_loss", "_perplexity"))}
+    return "  ".join(part for part in (describe(speeds), describe(rest)) if part)
+
+
 def duration(seconds):
     """A time as words, such as `"2 h 05 min"`."""
     minutes = round(seconds / 60)
@@ -65,13 +72,15 @@ class FitProgress(keras.callbacks.Callback):
         self.log = log
         self.unit = unit
         self.read = read
+        self.bar = Progress()  # until the training begins
 
     def on_train_begin(self, logs=None):
         self.bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}  {task.fields[numbers]}"),
+            BarColumn(bar_width=10),
+            TextColumn("{task.completed}/{task.total}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}"),
             console=console,
             disable=not console.is_terminal,
             transient=True,
@@ -91,15 +100,19 @@ class FitProgress(keras.callbacks.Callback):
                     "collapsed. Try a learning rate ten times lower, or float32 precision"
                 )
             speed = (self.step - self.first_step) / (time.monotonic() - self.started)
-            numbers = describe({**values, self.unit + SPEED: speed * self.amount})
-            self.bar.update(self.task, completed=self.step, numbers=numbers)
+            numbers = {**values, self.unit + SPEED: speed * self.amount}
+            self.bar.update(self.task, completed=self.step, numbers=describe_shortly(numbers))
             self.log(self.step, values)
             if not console.is_terminal and time.monotonic() - self.said >= SAY_EVERY:
                 left = duration((self.steps - self.step) / speed)
-                say(f"{self.title}  {self.step}/{self.steps}  {numbers}  {left} left")
+                say(f"{self.title}  {self.step}/{self.steps}  {describe(numbers)}  {left} left")
                 self.said = time.monotonic()
 
     def on_train_end(self, logs=None):
+        self.close()
+
+    def close(self):
+        """Takes the bar away and gives the cursor back; also when the training ended with an exception."""
         self.bar.stop()
 
 

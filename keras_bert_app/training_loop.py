@@ -93,7 +93,7 @@ class TrainingLoop:
         def log(step, values):
             self._log(epoch * len(batches) + step, values)
 
-        saver = SaveState(save, first_step, metrics, self.checkpoint_minutes)
+        saver = SaveState(save, first_step, metrics, self.checkpoint_minutes, len(batches))
         bar = FitProgress(self._title(epoch), len(batches), first_step, batch_size, log)
         start = time.monotonic()
         logs = self.trainer.fit(

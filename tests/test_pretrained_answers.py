@@ -351,18 +351,6 @@ def test_predict_next_sentence(predict, folder, next_sentence, tmp_path):
     assert predict(*options, "--file", "pairs.jsonl", *columns) == predict(*options, first, second)
 
 
-def test_the_default_model_of_predict(predict, monkeypatch):
-    seen = []
-
-    def load(handle, task):
-        seen.append((handle, task))
-        return lambda texts, *_, **__: [{"is_next": True}]
-
-    monkeypatch.setattr("keras_bert_app.task_model.load", load)
-    assert predict("--task", "next-sentence", "a", "b")[0]["is_next"]
-    assert seen == [("bert_mini_reviews", "next-sentence")]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

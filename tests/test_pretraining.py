@@ -12,6 +12,7 @@ from oracle import random_tensors
 import keras_bert_app as kba
 from keras_bert_app import checkpointing, optimization, pretraining_loop, progress
 from keras_bert_app.data.shards import Shards
+from keras_bert_app.feeding import Feed
 from keras_bert_app.preprocessing.masking import MaskedLMMasker
 
 SIZES = {
@@ -88,8 +89,8 @@ def test_memorizes_a_small_corpus(tmp_path):
     shards, masker = Shards(folder / "again"), MaskedLMMasker(VOCABULARY)
     (batch,) = shards.batches("train", shards.num_examples("train"))
     masked = (pretraining_loop.masked_batch(masker, batch, 5, step) for step in range(30))
-    data = pretraining_loop.feed(masked, evaluator, 30)
-    found = pretraining_loop.readable(evaluator.evaluate(data, return_dict=True, verbose=0))
+    data = Feed(masked).data(pretraining_loop.specs(evaluator))
+    found = pretraining_loop.readable(evaluator.evaluate(data, steps=30, return_dict=True, verbose=0))
     assert found["mlm_accuracy"] > 0.95, found
     assert found["nsp_accuracy"] > 0.95, found
 
@@ -277,7 +278,7 @@ def kill_after(monkeypatch, steps, number):
     monkeypatch.setattr(checkpointing.SaveState, "on_train_batch_end", on_train_batch_end)
 
 
-@pytest.mark.parametrize(("steps", "number"), [(1, signal.SIGTERM), (3, signal.SIGINT)])
+@pytest.mark.parametrize(("steps", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT)])  # 3: a segment ends
 def test_asked_to_end_it_saves_and_goes_on(folder, examples, monkeypatch, capsys, steps, number):
     pretrain(folder, examples, output="straight")
     with monkeypatch.context() as patch:
@@ -297,8 +298,14 @@ def test_asked_to_end_it_saves_and_goes_on(folder, examples, monkeypatch, capsys
             assert ours[name] == pytest.approx(theirs[name], rel=1e-5), name
 
 
-def run_and_kill(folder, seconds):
-    """Starts a run in another process and kills it some time after its first state is there."""
+def test_asked_to_end_in_the_last_step_it_is_done(folder, examples, monkeypatch):
+    kill_after(monkeypatch, 7, signal.SIGTERM)
+    pretrain(folder, examples)
+    assert [row["step"] for row in read(folder / "bert" / "history.json")] == [3, 6, 7]
+
+
+def run_and_kill(folder, seconds, number=signal.SIGKILL):
+    """Starts a run in another process and sends it a signal some time after its first state is there."""
     import subprocess
     import sys
     import time
@@ -314,8 +321,8 @@ def run_and_kill(folder, seconds):
             time.sleep(seconds)
             break
         time.sleep(0.001)
-    process.kill()
-    return process.wait()
+    process.send_signal(number)
+    return process.wait(timeout=100)
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.slow)])
@@ -328,6 +335,13 @@ def test_killed_at_random_moments(folder, examples, monkeypatch, times):
     if not (folder / "bert").exists():
         pretrain(folder, examples)
     assert_same(folder / "bert", folder / "straight")
+
+
+def test_a_process_that_is_asked_to_end_does_so(folder, examples):
+    """Whatever the thread that makes its batches does at that moment."""
+    codes = [run_and_kill(folder, seconds, signal.SIGTERM) for seconds in (0.0, 0.03)]
+    assert codes[0] == 143
+    assert codes[1] in (143, 0)
 
 
 JAX = """
@@ -363,6 +377,9 @@ def test_other_backends_need_no_tensorflow(folder, examples, backend):
         ({"stages": [(24, 0)]}, "give whole numbers"),
         ({"stages": ["24:5"]}, "is no .sequence_length, steps."),
         ({"stages": [(64, 5)]}, "sequence_length=64, this model takes at most 32"),
+        ({"seed": -1}, "seed=-1: give a whole number from 0"),
+        ({"weight_decay": -1.0}, "weight_decay=-1.0: give a number of at least 0"),
+        ({"checkpoint_minutes": -5}, "checkpoint_minutes=-5: give a number of at least 0"),
         ({"gradient_accumulation": 0}, "gradient_accumulation=0: give a whole number"),
         ({"validate_every": 1.5}, "validate_every=1.5: give a whole number"),
         ({"learning_rate": 0}, "learning_rate=0: give a number above 0"),
@@ -404,12 +421,20 @@ def test_examples_that_do_not_fit(folder, examples):
     (folder / "other.txt").write_text("".join(f"{token}\n" for token in other))
     with pytest.raises(ValueError, match="were prepared with another vocabulary than the model's"):
         pretrain(folder, examples, vocabulary=folder / "other.txt")
+    cased = kba.BertTokenizer(folder / "vocab.txt", lowercase=False)
+    with pytest.raises(ValueError, match="'lowercase': True.*the model has .*'lowercase': False"):
+        pretrain(folder, examples, vocabulary=cased)
     kba.prepare_examples(
         folder / "corpus.txt", folder / "other.txt", folder / "others", sequence_length=16, duplicates=3
     )
-    with pytest.raises(ValueError, match="different objectives or vocabularies: prepare them alike"):
+    with pytest.raises(ValueError, match="different objectives, vocabularies or casing: prepare them alike"):
         pretrain(folder, [examples, folder / "others"], stages=[(24, 3, 4), (16, 3, 4)])
-    shard = next(examples.glob("train-*"))
+    for shard in examples.glob("train-*"):
+        data = bytearray(shard.read_bytes())
+        data[99] ^= 1
+        shard.write_bytes(data)
+    with pytest.raises(ValueError, match="^[^\n]*tfrecord is damaged, its crc32 has changed"):
+        pretrain(folder, examples)
     shard.write_bytes(shard.read_bytes()[:-7])
     with pytest.raises(ValueError, match="was cut short: prepare the examples again"):
         pretrain(folder, examples)
@@ -425,10 +450,24 @@ def test_texts_that_changed_while_a_run_was_unfinished(folder, monkeypatch):
             pretrain(folder, **changed)
 
 
-def test_a_preparation_that_fails_leaves_nothing(folder):
+def test_a_preparation_that_fails_changes_nothing(folder, examples, monkeypatch):
+    before = {path.name for path in folder.iterdir()}
     with pytest.raises(ValueError, match="one is for training"):
         pretrain(folder, preparation={"document": "file"})
-    assert {path.name for path in folder.iterdir()} == {"corpus.txt", "vocab.txt"}
+    assert {path.name for path in folder.iterdir()} == before
+    with monkeypatch.context() as patch:
+        kill_after(patch, 1, signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            pretrain(folder, examples)
+    with pytest.raises(ValueError, match="unfinished run on examples that were prepared before: give these"):
+        pretrain(folder)
+    pretrain(folder, examples)
+
+
+def test_folders_of_examples(folder, examples):
+    with pytest.raises(ValueError, match="is no folder of prepared examples, but .*examples is: give"):
+        pretrain(folder, folder)
+    pretrain(folder, str(folder / "exam*"))
 
 
 def test_missing_and_existing_files(folder, examples):

@@ -23,7 +23,8 @@ MODULES = sorted(
 )
 # A module imports from its own line and the lines above.
 ORDER = [
-    ["activations", "archives", "config", "data", "files", "preprocessing", "progress", "published", "quiet"],
+    ["activations", "archives", "config", "data", "feeding", "files"],
+    ["preprocessing", "progress", "published", "quiet"],
     ["rematerialization"],
     ["layers"],
     ["cache", "encoder", "fetching", "hubs", "optimization", "serving_ops", "vocabulary"],

@@ -142,7 +142,7 @@ def read_rows(path, *columns):
                         found = ", ".join(map(str, row)) if isinstance(row, dict) else repr(row)
                         raise ValueError(
                             f"{path}, row {number}: there is no {column!r} (found: {found}). "
-                            "Name the column with --text-column or --label-column"
+                            "Name the column: --text-column, --label-column or --pair-column"
                         )
                 yield row
         except (csv.Error, json.JSONDecodeError) as error:
