@@ -187,8 +187,6 @@ def predict(
 
     if task is None and folder is None:
         raise ValueError("give the run folder of a fine-tuned model, or --task for a pretrained one")
-    if task is not None and model is None:
-        raise ValueError(f"--task {task} needs --model: a pretrained BERT that has its heads")
     if task is None and model is not None:
         raise ValueError(f"--model {model} needs --task: a fine-tuned model is the first argument")
     if task != "fill-mask" and top_k is not None:
@@ -204,6 +202,8 @@ def predict(
     else:
         texts = _read_texts(texts, file, text_column)
         given = [{"text": text} for text in texts]
+    if task is not None and model is None:
+        raise ValueError(f"--task {task} needs --model: a pretrained BERT that has its heads")
     answerer = load(folder) if task is None else load(model, task=task)
     if task == "fill-mask":
         answers = [{"masks": masks} for masks in answerer(texts, top_k, batch_size=batch_size)]
