@@ -472,7 +472,7 @@ def test_one_document(tmp_path, tokenizer):
     (tmp_path / "a.txt").write_text(documents(7)[6])
     with pytest.raises(
         ValueError,
-        match="of 1 documents one is for training, so that no next sentence .*document='blank_line'",
+        match="of 1 documents one is for training, so that no next sentence .*blank_line",
     ):
         prepare_examples(tmp_path / "a.txt", tokenizer, tmp_path / "out", **QUIET)
     assert leaves_nothing(tmp_path, "a.txt")
@@ -484,7 +484,7 @@ def test_one_document(tmp_path, tokenizer):
 def test_all_documents_for_validation(tmp_path, tokenizer, objective):
     (tmp_path / "a.txt").write_text("\n\n".join(documents(2)))
     with pytest.raises(
-        ValueError, match="all 2 documents were taken for validation: give more, or validation_share=0"
+        ValueError, match="all 2 documents were taken for validation: give more, or none for it"
     ):
         prepare_examples(
             tmp_path / "a.txt", tokenizer, tmp_path / "out", objective=objective, validation_share=0.999

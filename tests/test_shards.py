@@ -297,7 +297,7 @@ print(sum(int(batch["input_word_ids"].sum()) for batch in opened.batches("train"
 
 def test_several_folders(tmp_path):
     folders = [write_folder(tmp_path / "a", 53, 7), write_folder(tmp_path / "b", 31, 3, seed=4)]
-    opened = shards.open_shards(folders)
+    opened = shards.Shards(*folders)
     assert (opened.num_examples("train"), opened.num_examples("validation")) == (84, 10)
     both = [*made_up(53), *made_up(31, seed=4)]
     assert sorted(rows_of(opened.batches("train", 12))) == sorted(map(expected, both))
@@ -313,7 +313,7 @@ def test_several_folders(tmp_path):
 def test_folders_that_do_not_belong_together(tmp_path, folder, change, other):
     write_folder(tmp_path / "b", **{change: other})
     with pytest.raises(ValueError, match=f"examples and .*b do not belong together: {change} is .*{other}"):
-        shards.open_shards([folder, tmp_path / "b"])
+        shards.Shards(folder, tmp_path / "b")
 
 
 def test_no_manifest(tmp_path):
