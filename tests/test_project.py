@@ -23,8 +23,9 @@ MODULES = sorted(
 )
 # A module imports from its own line and the lines above.
 ORDER = [
-    ["activations", "archives", "config", "data", "feeding", "files"],
-    ["preprocessing", "progress", "published", "quiet"],
+    ["activations", "archives", "config", "feeding", "files", "preprocessing", "progress"],
+    ["published", "quiet"],
+    ["data"],
     ["rematerialization"],
     ["layers"],
     ["cache", "encoder", "fetching", "hubs", "optimization", "serving_ops", "vocabulary"],
