@@ -293,7 +293,8 @@ def test_finetune_gives_the_optimizer_its_numbers(tmp_path, monkeypatch):
     finetune(tmp_path, reviews(70), epochs=3, warmup=0.2, weight_decay=0.03, learning_rate=0.004)
     (optimizer,) = seen
     schedule = optimizer._learning_rate
-    assert schedule.get_config() == {"peak": 0.004, "warmup_steps": 3, "total_steps": 15}  # 3 times 5 steps
+    numbers = {"peak": 0.004, "warmup_steps": 3, "total_steps": 15, "batches_per_step": 1}  # 3 times 5 steps
+    assert schedule.get_config() == numbers
     assert (optimizer.weight_decay, optimizer.global_clipnorm) == (0.03, 1.0)
     assert int(optimizer.iterations) == 15
     assert float(schedule(15)) == 0
