@@ -322,7 +322,10 @@ def run_and_kill(folder, seconds, number=signal.SIGKILL):
             break
         time.sleep(0.001)
     process.send_signal(number)
-    return process.wait(timeout=100)
+    try:
+        return process.wait(timeout=100)
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.slow)])
