@@ -451,3 +451,23 @@ def embed(preprocessor, encoder, texts):
         mean = (np.asarray(step(inputs)) * mask).sum(axis=1) / mask.sum(axis=1)
         found[rows] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
     return found
+
+
+def test_half_the_size(pretrained, tmp_path):
+    from safetensors.numpy import load_file
+
+    preprocessor, encoder = kba.from_pretrained(pretrained)
+    kba.save_checkpoint(encoder, tmp_path / "half", preprocessor=preprocessor, dtype="float16")
+    assert {str(value.dtype) for value in load_file(tmp_path / "half" / "model.safetensors").values()} == {
+        "float16"
+    }
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "float16"
+    read = kba.from_pretrained(tmp_path / "half")[1]
+    for ours, theirs in zip(read.weights, encoder.weights, strict=True):
+        assert ours.dtype == "float32"
+        np.testing.assert_array_equal(ours, np.array(theirs).astype("float16").astype("float32"))
+    report = kba.convert(pretrained, tmp_path / "again", tolerance=0.1, dtype="float16")
+    assert 0 < report.largest < 0.1
+    for options in ({"dtype": "int8"}, {"dtype": "float16", "format": "google"}):
+        with pytest.raises(ValueError, match="dtype='.*': float32, or in a Hugging Face folder float16"):
+            kba.save_checkpoint(encoder, tmp_path / "other", preprocessor=preprocessor, **options)
