@@ -1,6 +1,5 @@
 """`keras-bert`: each command is one call into the package."""
 
-import io
 import json
 import os
 import sys
@@ -10,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from keras_bert_app import cli_pretraining
+from keras_bert_app import cli_predict, cli_pretraining
 from keras_bert_app.quiet import quiet_import
 
 app = typer.Typer(
@@ -135,116 +134,6 @@ def evaluate(
 
 
 @app.command()
-def predict(
-    folder: Annotated[
-        str | None,
-        typer.Argument(
-            help="Run folder of finetune, or a handle of a text classifier; with --task the first text.",
-            show_default=False,
-        ),
-    ] = None,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts.")] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Texts from CSV, TSV, JSONL, or .txt with one on each line, also .gz; pairs for "
-            "--task next-sentence from the columns of --text-column and --pair-column."
-        ),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="What a BERT can without fine-tuning: fill-mask guesses the word that stands for each "
-            "[MASK] in a text; next-sentence says how probable it is that the second of two texts "
-            "follows the first."
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="With --task: short name, address, folder or archive of a BERT with pretraining heads."
-        ),
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(help="With --task fill-mask: guesses for each [MASK]; by default 5.")
-    ] = None,
-    batch_size: BatchSize = 32,
-    text_column: TextColumn = "text",
-    pair_column: Annotated[
-        str, typer.Option(help="With --task next-sentence: column or JSON key of the second text.")
-    ] = "text_pair",
-):
-    """Answer texts, as JSON lines. Without TEXT and --file, each line of standard input is one.
-
-    keras-bert predict runs/reviews "A great film!"
-
-    keras-bert predict --task fill-mask --model my-bert "The film was [MASK]."
-
-    keras-bert predict --task next-sentence --model my-bert "He opened the door." "Then he went in."
-    """
-    quiet_import()
-    from keras_bert_app.task_model import load
-
-    if task is None and folder is None:
-        raise ValueError("give the run folder of a fine-tuned model, or --task for a pretrained one")
-    if task is None and model is not None:
-        raise ValueError(f"--model {model} needs --task: a fine-tuned model is the first argument")
-    if task != "fill-mask" and top_k is not None:
-        raise ValueError(f"--top-k {top_k} needs --task fill-mask")
-    texts = list(texts or ())
-    if task is not None and folder is not None:
-        texts = [folder, *texts]  # there is no run folder: all are texts
-    if texts and file:
-        raise ValueError("give texts or --file, not both")
-    if task == "next-sentence":
-        texts = _read_pairs(texts, file, (text_column, pair_column))
-        given = [{"text": first, "text_pair": second} for first, second in texts]
-    else:
-        texts = _read_texts(texts, file, text_column)
-        given = [{"text": text} for text in texts]
-    if task is not None and model is None:
-        raise ValueError(f"--task {task} needs --model: a pretrained BERT that has its heads")
-    answerer = load(folder) if task is None else load(model, task=task)
-    if task == "fill-mask":
-        answers = [{"masks": masks} for masks in answerer(texts, top_k, batch_size=batch_size)]
-    else:
-        answers = answerer(texts, batch_size)
-    for text, answer in zip(given, answers, strict=True):
-        print(json.dumps({**text, **answer}, ensure_ascii=False))
-
-
-def _read_texts(texts, file, text_column):
-    """The texts of the command line, of a file, or else of standard input."""
-    from keras_bert_app.data import readers
-
-    if file:
-        texts = list(readers.read_texts(file, text_column))
-    elif not texts:
-        try:
-            lines = io.StringIO(sys.stdin.buffer.read().decode("utf-8-sig"), newline=None)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"standard input is not UTF-8 ({error}): convert it with iconv") from error
-        texts = [line.rstrip("\n") for line in lines]
-    if not texts:
-        raise ValueError(f"{file or 'standard input'} is empty: give at least one text")
-    return texts
-
-
-def _read_pairs(texts, file, columns):
-    """The pair of texts of the command line, or the pairs of a file."""
-    from keras_bert_app.data import readers
-
-    if not file:
-        if len(texts) != 2:
-            raise ValueError(f"--task next-sentence takes two texts, {len(texts)} are given: or give --file")
-        return [tuple(texts)]
-    pairs = [tuple(row[column] for column in columns) for row in readers.read_rows(file, *columns)]
-    if not pairs:
-        raise ValueError(f"{file} is empty: give at least one pair")
-    return pairs
-
-
-@app.command()
 def export(
     folder: Run,
     output: Annotated[Path, typer.Option(help="Such as saved_models/reviews.", show_default=False)],
@@ -301,6 +190,7 @@ def models(
     print(published.show(as_json))
 
 
+app.command()(cli_predict.predict)
 for command in (cli_pretraining.vocab, cli_pretraining.prepare, cli_pretraining.pretrain):
     app.command()(command)
 

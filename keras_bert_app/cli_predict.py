@@ -1,0 +1,136 @@
+"""`keras-bert predict`: answers of a fine-tuned model, or of a pretrained one with its heads."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_bert_app.quiet import quiet_import
+
+
+def predict(
+    folder: Annotated[
+        str | None,
+        typer.Argument(
+            help="Run folder of finetune, or a handle of a text classifier; with --task the first text.",
+            show_default=False,
+        ),
+    ] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Texts from CSV, TSV, JSONL, or .txt with one on each line, also .gz; pairs for "
+            "--task next-sentence from the columns of --text-column and --pair-column."
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What a BERT can without fine-tuning: fill-mask guesses the word that stands for each "
+            "[MASK] in a text; next-sentence says how probable it is that the second of two texts "
+            "follows the first."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="With --task: short name, address, folder or archive of a BERT with pretraining heads."
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="With --task fill-mask: guesses for each [MASK]; by default 5.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Texts that go through the model together.")] = 32,
+    text_column: Annotated[str, typer.Option(help="Column or JSON key of the text.")] = "text",
+    pair_column: Annotated[
+        str, typer.Option(help="With --task next-sentence: column or JSON key of the second text.")
+    ] = "text_pair",
+):
+    """Answer texts, as JSON lines. Without TEXT and --file, each line of standard input is one.
+
+    keras-bert predict runs/reviews "A great film!"
+
+    keras-bert predict --task fill-mask --model my-bert "The film was [MASK]."
+
+    keras-bert predict --task next-sentence --model my-bert "He opened the door." "Then he went in."
+    """
+    texts = list(texts or ())
+    if task != "fill-mask" and top_k is not None:
+        raise ValueError(f"--top-k {top_k} needs --task fill-mask")
+    if task is not None:
+        texts = texts if folder is None else [folder, *texts]  # there is no run folder: all are texts
+        answered = _ask_pretrained(task, model, texts, file, top_k, batch_size, (text_column, pair_column))
+    else:
+        if folder is None:
+            raise ValueError("give the run folder of a fine-tuned model, or --task for a pretrained one")
+        if model is not None:
+            raise ValueError(f"--model {model} needs --task: a fine-tuned model is the first argument")
+        answered = _ask_finetuned(folder, _read_texts(texts, file, text_column), batch_size)
+    for row in answered:
+        print(json.dumps(row, ensure_ascii=False))
+
+
+def _ask_finetuned(folder, texts, batch_size):
+    """Yields a line of output for each text."""
+    quiet_import()
+    from keras_bert_app.task_model import load
+
+    for text, answer in zip(texts, load(folder)(texts, batch_size), strict=True):
+        yield {"text": text, **answer}
+
+
+def _ask_pretrained(task, model, texts, file, top_k, batch_size, columns):
+    """Yields a line of output for each text or pair."""
+    pairs = task == "next-sentence"
+    given = _read_pairs(texts, file, columns) if pairs else _read_texts(texts, file, columns[0])
+    if model is None:
+        raise ValueError(f"--task {task} needs --model: a pretrained BERT that has its heads")
+    quiet_import()
+    from keras_bert_app.task_model import load
+
+    answerer = load(model, task=task)
+    if pairs:
+        for (first, second), answer in zip(given, answerer(given, batch_size), strict=True):
+            yield {"text": first, "text_pair": second, **answer}
+    else:
+        for text, masks in zip(given, answerer(given, top_k, batch_size=batch_size), strict=True):
+            yield {"text": text, "masks": masks}
+
+
+def _read_texts(texts, file, text_column):
+    """The texts of the command line, of a file, or else of standard input."""
+    from keras_bert_app.data import readers
+
+    if texts and file:
+        raise ValueError("give texts or --file, not both")
+    if file:
+        texts = list(readers.read_texts(file, text_column))
+    elif not texts:
+        try:
+            lines = io.StringIO(sys.stdin.buffer.read().decode("utf-8-sig"), newline=None)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"standard input is not UTF-8 ({error}): convert it with iconv") from error
+        texts = [line.rstrip("\n") for line in lines]
+    if not texts:
+        raise ValueError(f"{file or 'standard input'} is empty: give at least one text")
+    return texts
+
+
+def _read_pairs(texts, file, columns):
+    """The pair of texts of the command line, or the pairs of a file."""
+    from keras_bert_app.data import readers
+
+    if texts and file:
+        raise ValueError("give texts or --file, not both")
+    if not file:
+        if len(texts) != 2:
+            raise ValueError(f"--task next-sentence takes two texts, {len(texts)} are given: or give --file")
+        return [tuple(texts)]
+    pairs = [tuple(row[column] for column in columns) for row in readers.read_rows(file, *columns)]
+    if not pairs:
+        raise ValueError(f"{file} is empty: give at least one pair")
+    return pairs
