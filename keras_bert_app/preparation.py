@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import re
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,9 @@ from keras_bert_app.checkpoints import tokenizers
 from keras_bert_app.data import corpus, readers, shards, tfrecord
 from keras_bert_app.data.documents import tokenize_documents
 from keras_bert_app.data.examples import OBJECTIVES, SegmentPairs, pack_documents
+from keras_bert_app.preprocessing.vocabulary_file import checksum
 
 SHUFFLED = 1000  # documents that are held back to be mixed
-CASING = ("lowercase", "strip_accents")  # of the tokenizer, in the manifest
 CHUNK = 8_000_000  # word pieces of the documents among which a random next sentence is sought
 
 
@@ -128,28 +127,14 @@ def prepare_examples(
         shards.write_manifest(
             temporary,
             vocab_size=tokenizer.vocabulary_size,
-            vocabulary_crc32=zlib.crc32("\n".join(tokenizer.vocabulary).encode()),
+            vocabulary_crc32=checksum(tokenizer.vocabulary),
             sources=[[str(path), path.stat().st_size] for path in readers.find_files(sources)],
-            **casing_of(vars(tokenizer)),
+            **tokenizers.casing(tokenizer.lowercase, tokenizer.strip_accents),
             **options,
             **count,
             **written,
         )
     return count
-
-
-def casing_of(options):
-    """What a tokenizer does with case and accents.
-
-    Args:
-        options: dict of arguments of `BertTokenizer`.
-
-    Returns:
-        dict of bool `lowercase` and `strip_accents`.
-    """
-    lowercase, strip_accents = (options.get(name) for name in CASING)
-    lowercase = True if lowercase is None else lowercase
-    return dict(zip(CASING, (lowercase, lowercase if strip_accents is None else strip_accents), strict=True))
 
 
 def _check_options(sequence_length, objective, short_seq_prob, duplicates, validation_share, seed, **_):

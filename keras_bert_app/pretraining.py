@@ -2,16 +2,13 @@
 
 import hashlib
 import json
-import resource
 import shutil
-import sys
-from importlib import metadata
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from keras_bert_app import __version__, files, optimization
+from keras_bert_app import files, optimization, run_folder
+from keras_bert_app.arguments import check_arguments
 from keras_bert_app.checkpointing import RunState, fingerprint
 from keras_bert_app.checkpoints import saving, tokenizers
 from keras_bert_app.encoder import encoder_config
@@ -21,9 +18,8 @@ from keras_bert_app.preprocessing.vocabulary_file import VOCABULARY_FILE, read_v
 from keras_bert_app.pretraining_data import open_all, prepare_all, prepared_folders
 from keras_bert_app.pretraining_loop import PretrainingLoop, Stage
 from keras_bert_app.pretraining_start import Start
-from keras_bert_app.progress import TensorBoardEvents, plot_history
+from keras_bert_app.progress import TensorBoardEvents
 
-PRECISIONS = (None, "float32", "mixed_bfloat16")
 BATCH_SIZE = 64
 
 
@@ -115,7 +111,10 @@ def pretrain(
         "validate_every": validate_every,
         "seed": seed,
     }
-    _check_arguments(**arguments, checkpoint_minutes=checkpoint_minutes)
+    check_arguments({**arguments, "checkpoint_minutes": checkpoint_minutes}, optional=("dropout",))
+    for name in ("vocabulary", "seed"):
+        if name in arguments["masking"]:
+            raise ValueError(f"masking: {name} cannot be given: it is that of the run")
     MaskedLMMasker(**arguments["masking"])  # a wrong option is an error before the work
     output = Path(output)
     if output.exists():
@@ -180,24 +179,6 @@ def _check_stages(stages):
     return checked
 
 
-def _check_arguments(**given):
-    for name in ("gradient_accumulation", "validate_every"):
-        if type(given[name]) is not int or given[name] < 1:
-            raise ValueError(f"{name}={given[name]!r}: give a whole number of at least 1")
-    if not 0 < given["learning_rate"] < np.inf:
-        raise ValueError(f"learning_rate={given['learning_rate']!r}: give a number above 0, such as 1e-4")
-    for name in ("weight_decay", "checkpoint_minutes"):
-        if not 0 <= given[name] < np.inf:
-            raise ValueError(f"{name}={given[name]!r}: give a number of at least 0")
-    if type(given["seed"]) is not int or not 0 <= given["seed"] < 2**32:
-        raise ValueError(f"seed={given['seed']!r}: give a whole number from 0 to {2**32 - 1}")
-    for name in ("warmup", "dropout"):
-        if (name, given[name]) != ("dropout", None) and not 0 <= given[name] < 1:
-            raise ValueError(f"{name}={given[name]!r}: give a share of at least 0 and below 1")
-    if given["precision"] not in PRECISIONS:
-        raise ValueError(f"precision={given['precision']!r}: one of {', '.join(PRECISIONS[1:])}")
-
-
 def _stages(stages, shards, accumulation, start):
     """The `Stage` of each of `stages`; their steps count batches."""
     planned, first = [], 0
@@ -227,13 +208,10 @@ def _fingerprint(shards, model):
 
 def _save(model, output, unfinished, tokenizer, history, details):
     """Writes the output folder and then removes the folder of the unfinished run."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    packages = {"keras": metadata.version("keras"), "keras_bert_app": __version__}
     details |= {
         "seconds": sum(row["seconds"] for row in history),
         "backend": keras.config.backend(),
-        "peak_memory_mib": peak,
-        "versions": packages,
+        **run_folder.facts(["keras"]),
     }
     with files.whole(output) as temporary:
         saving.save_checkpoint(model, temporary)
@@ -245,8 +223,5 @@ def _save(model, output, unfinished, tokenizer, history, details):
         path = temporary / "config.json"
         files.write_json(path, {**tokenizers.read_json(path), **padding})
         files.write_json(temporary / "pretraining.json", details)
-        files.write_json(temporary / "history.json", history)
-        plot_history(history, temporary / "curves.png")
-        if (unfinished / "tensorboard").exists():
-            shutil.copytree(unfinished / "tensorboard", temporary / "tensorboard")
+        run_folder.write_history(temporary, history, unfinished)
     shutil.rmtree(unfinished)

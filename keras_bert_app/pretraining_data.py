@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 from keras_bert_app import files
+from keras_bert_app.checkpoints import tokenizers
 from keras_bert_app.data import readers
 from keras_bert_app.data.shards import MANIFEST, Shards
-from keras_bert_app.preparation import CASING, prepare_examples
+from keras_bert_app.preparation import prepare_examples
 from keras_bert_app.progress import say
 
 
@@ -59,18 +60,22 @@ def prepare_all(sources, tokenizer, lengths, unfinished, options):
         raise ValueError(f"preparation: {', '.join(sorted(given))} cannot be given: use prepare_examples")
     texts = [[str(path), path.stat().st_size] for path in readers.find_files(sources)]
     wanted = json.loads(json.dumps({"texts": texts, "preparation": options}, default=str))
+    folders = [unfinished / f"examples-{length}" for length in sorted(set(lengths))]
     note = unfinished / "preparation.json"
-    if (unfinished / "state.npz").exists() and not note.exists():
+    begun = [path for path in (unfinished / "state.npz", *folders) if path.exists()]
+    if begun and not note.exists():
         raise ValueError(
             f"{unfinished} holds an unfinished run on examples that were prepared before: give these to go "
             "on with it, or remove it to start anew"
         )
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != wanted:
+    if begun and json.loads(note.read_text(encoding="utf-8")) != wanted:
         raise ValueError(
             f"{unfinished} holds an unfinished run with other texts or another preparation, see {note}. "
             "Give the same to go on with it, or remove it to start anew"
         )
-    folders = [unfinished / f"examples-{length}" for length in sorted(set(lengths))]
+    if not begun:  # first, so that no examples are ever without it
+        with files.whole(note) as temporary:
+            files.write_json(temporary, wanted)
     for length, folder in zip(sorted(set(lengths)), folders, strict=True):
         if folder.exists():
             continue
@@ -78,13 +83,12 @@ def prepare_all(sources, tokenizer, lengths, unfinished, options):
         try:
             count = prepare_examples(sources, tokenizer, folder, sequence_length=length, **options)
         except BaseException:
-            with contextlib.suppress(OSError):  # it is not empty
-                unfinished.rmdir()
+            if not any(path.exists() for path in folders):  # there is nothing to go on with
+                note.unlink()
+                with contextlib.suppress(OSError):  # it is not empty
+                    unfinished.rmdir()
             raise
         say("  ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in count.items()))
-        if not note.exists():  # there is something to go on with
-            with files.whole(note) as temporary:
-                files.write_json(temporary, wanted)
     return folders
 
 
@@ -94,7 +98,7 @@ def open_all(folders):
     for folder in folders:
         opened = Shards(folder)
         by_length.setdefault(opened.sequence_length, []).append(folder)
-        names = ("objective", "vocabulary_crc32", *CASING)
+        names = ("objective", "vocabulary_crc32", *tokenizers.casing())
         kinds.add(tuple(opened.details.get(name) for name in names))
     if len(kinds) > 1:
         raise ValueError(

@@ -1,15 +1,15 @@
 """What a pretraining run starts from: random weights of a config, or those of a checkpoint."""
 
 import dataclasses
-import zlib
 from pathlib import Path
 
 from keras_bert_app import handles
+from keras_bert_app.checkpoints import tokenizers
 from keras_bert_app.config import BertConfig
 from keras_bert_app.encoder import bert_encoder
 from keras_bert_app.heads import PRETRAINING_HEADS, mlm_numbers, pretrainer
-from keras_bert_app.preparation import CASING, casing_of
-from keras_bert_app.preprocessing.vocabulary_file import read_vocabulary
+from keras_bert_app.preprocessing.vocabulary_file import checksum, read_vocabulary
+from keras_bert_app.progress import say
 
 HEAD_LAYERS = ("mlm_dense", "mlm_norm", "mlm_logits", "nsp_logits")
 
@@ -66,30 +66,34 @@ class Start:
                 f"the vocabulary has {size} tokens, the model vocab_size={self.config.vocab_size}: "
                 "they do not belong together"
             )
-        given = self.vocabulary
-        if self.checkpoint:
-            given = self.checkpoint.tokenizer or {}
-        elif isinstance(given, str | Path):
-            given = {"vocabulary": given}  # of casing it says nothing
-        elif given is not None:
-            given = {**vars(given), "vocabulary": given.vocabulary}
-        else:
-            given = {}
-        if "vocabulary" not in given:
-            return
-        tokens = given["vocabulary"]
-        tokens = read_vocabulary(tokens) if isinstance(tokens, str | Path) else tokens
-        if zlib.crc32("\n".join(tokens).encode()) != shards.details["vocabulary_crc32"]:
+        vocabulary, casing = self._vocabulary()
+        if vocabulary is not None and checksum(vocabulary) != shards.details["vocabulary_crc32"]:
             raise ValueError(
                 f"the examples in {shards.folder} were prepared with another vocabulary than the model's: "
                 "prepare them again with this one"
             )
-        theirs = {name: shards.details[name] for name in CASING}
-        if "lowercase" in given and casing_of(given) != theirs:
+        theirs = {name: shards.details[name] for name in tokenizers.casing()}
+        if casing not in (None, theirs):
             raise ValueError(
-                f"the examples in {shards.folder} were prepared with {theirs}, the model has "
-                f"{casing_of(given)}: prepare them again with the model's tokenizer"
+                f"the examples in {shards.folder} were prepared with {theirs}, the model has {casing}: "
+                "prepare them again with the model's tokenizer"
             )
+
+    def _vocabulary(self):
+        """The tokens and the casing that belong to the model; None where nothing says so."""
+        given = self.vocabulary
+        if self.checkpoint:
+            known = self.checkpoint.tokenizer
+        elif given is None or isinstance(given, str | Path):
+            known = given and {"vocabulary": given}
+        else:
+            known = {**vars(given), "vocabulary": given.vocabulary}
+        if not known:
+            return None, None
+        tokens, casing = known["vocabulary"], None
+        if "lowercase" in known:
+            casing = tokenizers.casing(known["lowercase"], known.get("strip_accents"))
+        return read_vocabulary(tokens) if isinstance(tokens, str | Path) else tokens, casing
 
     def build(self, heads, precision, dropout):
         """The model to be trained, with the weights that there are.
@@ -119,4 +123,10 @@ class Start:
             old, new = ({layer.name: layer for layer in m.layers}.get(name) for m in (loaded, model))
             for ours, theirs in zip(new.weights if new else (), old.weights if old else (), strict=False):
                 ours.assign(theirs)
+        for names, what in (
+            (set(heads) - set(known), "starts from random weights"),
+            (set(known) - set(heads), "is left out, the examples are not for it"),
+        ):
+            for head in sorted(names):
+                say(f"the {head} head {what}")
         return model

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import keras
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 CHECK_EVERY = 10  # steps between two looks at the loss; each look waits for the device
 SAY_EVERY = 60  # seconds between two lines where there is no terminal
@@ -80,7 +81,8 @@ class FitProgress(keras.callbacks.Callback):
             BarColumn(bar_width=10),
             TextColumn("{task.completed}/{task.total}"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", table_column=Column(ratio=1, no_wrap=True)),  # what is left
+            expand=True,
             console=console,
             disable=not console.is_terminal,
             transient=True,

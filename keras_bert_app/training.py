@@ -1,26 +1,23 @@
 """Fine-tuning: from labelled texts and a pretrained BERT to a saved model that takes text."""
 
-import resource
 import shutil
-import sys
 import time
 import warnings
-from importlib import metadata
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_bert_app import __version__, files, optimization
+from keras_bert_app import files, optimization, run_folder
+from keras_bert_app.arguments import check_arguments
 from keras_bert_app.checkpointing import RunState, fingerprint
 from keras_bert_app.data import buckets
 from keras_bert_app.handles import check_sequence_length, from_pretrained
-from keras_bert_app.progress import TensorBoardEvents, plot_history
+from keras_bert_app.progress import TensorBoardEvents
 from keras_bert_app.task_model import TaskModel
 from keras_bert_app.tasks import get_task
 from keras_bert_app.training_loop import TrainingLoop
 
-PRECISIONS = (None, "float32", "mixed_bfloat16")
 SEQUENCE_LENGTH = 128  # by default; BERT's cost grows with it
 PACKAGES = ("keras", "tensorflow", "tensorflow-text")
 
@@ -52,8 +49,8 @@ def finetune(
     `validation` the epoch with the best metric is kept, otherwise the last. The run folder
     holds `model.keras` (text in), `labels.json`, `config.json`, `history.json` and
     `curves.png`, and appears only when it is complete; until then `OUTPUT.unfinished` holds
-    the state. A run that was killed goes on from there when it is started again with the same
-    arguments, and ends with the same weights (but for dropout on the Torch backend, whose random
+    the state. A run that was killed or stopped goes on from there when it is started again with the
+    same arguments, and ends with the same weights (but for dropout on the Torch backend, whose random
     numbers are not part of the state).
 
     Args:
@@ -114,7 +111,9 @@ def finetune(
         "class_weights": class_weights,
         "patience": patience,
     }
-    _check_arguments(**arguments)
+    check_arguments(
+        {**arguments, "checkpoint_minutes": checkpoint_minutes}, optional=("patience", "precision")
+    )
     output = Path(output)
     if output.exists():
         raise FileExistsError(f"{output} exists: choose another output folder, or remove it")
@@ -158,20 +157,6 @@ def finetune(
     details = {"recipe": arguments, "train_examples": len(examples), "seconds": time.monotonic() - started}
     _save(result, output, state.folder, history, details)
     return result
-
-
-def _check_arguments(**given):
-    for name in ("epochs", "batch_size", "patience"):
-        value = given[name]
-        if (type(value) is not int or value < 1) and (name, value) != ("patience", None):
-            raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
-    if not 0 < given["learning_rate"] < np.inf:
-        raise ValueError(f"learning_rate={given['learning_rate']!r}: give a number above 0, such as 5e-5")
-    for name in ("warmup", "dropout"):
-        if not 0 <= given[name] < 1:
-            raise ValueError(f"{name}={given[name]!r}: give a share of at least 0 and below 1")
-    if given["precision"] not in PRECISIONS:
-        raise ValueError(f"precision={given['precision']!r}: one of {', '.join(PRECISIONS[1:])}")
 
 
 def _load_model(model, sequence_length, precision):
@@ -237,16 +222,9 @@ def _warn_if_collapsed(result, examples):
 
 def _save(result, output, unfinished, history, details):
     """Writes the run folder and then removes the folder of the unfinished run."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    details |= {
-        "peak_memory_mib": peak,
-        "versions": {"keras_bert_app": __version__, **{name: metadata.version(name) for name in PACKAGES}},
-    }
+    details |= run_folder.facts(PACKAGES)
     with files.whole(output) as temporary:
         temporary.mkdir()
         result.save(temporary, **details)
-        files.write_json(temporary / "history.json", history)
-        plot_history(history, temporary / "curves.png")
-        if (unfinished / "tensorboard").exists():
-            shutil.copytree(unfinished / "tensorboard", temporary / "tensorboard")
+        run_folder.write_history(temporary, history, unfinished)
     shutil.rmtree(unfinished)

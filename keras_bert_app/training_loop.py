@@ -2,10 +2,12 @@
 
 import time
 
+import keras
 import numpy as np
 
-from keras_bert_app.checkpointing import SaveState
+from keras_bert_app.checkpointing import SaveState, leave, stop_signals
 from keras_bert_app.data import buckets
+from keras_bert_app.feeding import Feed
 from keras_bert_app.progress import FitProgress, describe, say
 from keras_bert_app.tasks import get_task
 
@@ -46,6 +48,13 @@ class TrainingLoop:
             list of dicts, one for each epoch: loss, metric, speed.
         """
         first_epoch, first_step, metrics = self._restore()
+        with stop_signals() as self.stopped:
+            self._run_epochs(rows, targets, held_out, first_epoch, first_step, metrics)
+        if held_out is not None:
+            self.state.restore_best(self.result.model.variables)
+        return self.history
+
+    def _run_epochs(self, rows, targets, held_out, first_epoch, first_step, metrics):
         patience = self.arguments["patience"]
         for epoch in range(first_epoch, self.arguments["epochs"]):
             if patience and self.history and len(self.history) - self._best_epoch() >= patience:
@@ -63,9 +72,8 @@ class TrainingLoop:
                 self.state.save_best(self.result.model.variables)
             first_step, metrics = 0, None
             self.state.save(self.variables, epoch=epoch + 1, step=0, history=self.history)
-        if held_out is not None:
-            self.state.restore_best(self.result.model.variables)
-        return self.history
+            if self.stopped and epoch + 1 < self.arguments["epochs"]:
+                leave(self.stopped)
 
     def _restore(self):
         """Where the run is: epoch, step in it, and the metrics of those steps."""
@@ -93,20 +101,29 @@ class TrainingLoop:
         def log(step, values):
             self._log(epoch * len(batches) + step, values)
 
-        saver = SaveState(save, first_step, metrics, self.checkpoint_minutes, len(batches))
+        saver = SaveState(save, first_step, metrics, self.checkpoint_minutes, len(batches), self.stopped)
         bar = FitProgress(self._title(epoch), len(batches), first_step, batch_size, log)
+        left = batches[first_step:]
+        feed = Feed((buckets.pad(rows, rows_), *(target[rows_] for target in targets)) for rows_ in left)
+        specs = [keras.KerasTensor((None, *target.shape[1:]), target.dtype) for target in targets]
+        inputs = dict.fromkeys(buckets.INPUTS, keras.KerasTensor((None, None), "int32"))
         start = time.monotonic()
-        logs = self.trainer.fit(
-            buckets.dataset(rows, batches[first_step:], *targets),
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            callbacks=[saver, bar],
-            verbose=0,
-            shuffle=False,  # the batches are
-        ).history
+        try:
+            with feed.running():
+                logs = self.trainer.fit(
+                    feed.data((inputs, *specs)),
+                    steps_per_epoch=len(left),
+                    initial_epoch=epoch,
+                    epochs=epoch + 1,
+                    callbacks=[saver, bar],
+                    verbose=0,
+                    shuffle=False,  # the batches are
+                ).history
+        finally:
+            bar.close()
         seconds = time.monotonic() - start
         entry = {"epoch": epoch + 1, **{name: values[-1] for name, values in logs.items()}}
-        entry["examples_per_second"] = sum(map(len, batches[first_step:])) / seconds
+        entry["examples_per_second"] = sum(map(len, left)) / seconds
         entry["seconds"] = seconds
         return entry, len(batches)
 

@@ -128,6 +128,20 @@ def reviews(number):
     return rows
 
 
+def kill_after(monkeypatch, steps, number):
+    """Sends the own process a signal after some steps."""
+    from keras_bert_app import checkpointing
+
+    original = checkpointing.SaveState.on_train_batch_end
+
+    def on_train_batch_end(self, batch, logs=None):
+        original(self, batch, logs)
+        if self.step == steps:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(checkpointing.SaveState, "on_train_batch_end", on_train_batch_end)
+
+
 @pytest.fixture
 def keras_bert(monkeypatch, capsys, tmp_path):
     """Runs the command line in this process: exit code, standard output, standard error."""

@@ -1,5 +1,4 @@
 import json
-import os
 
 import keras
 import pytest
@@ -78,4 +77,3 @@ def test_mistakes_are_one_line(keras_bert, folder, command, message):
 def test_cased_vocabulary(folder):
     tokenizer = cli_pretraining._tokenizer(folder / "vocab.txt", cased=True)
     assert not tokenizer.lowercase
-    assert os.environ.get("KERAS_BACKEND", "tensorflow") == keras.config.backend()

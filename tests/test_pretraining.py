@@ -1,16 +1,17 @@
 import json
 import math
 import os
+import shutil
 import signal
 
 import keras
 import numpy as np
 import pytest
-from conftest import VOCABULARY, WORDS, run_python, write_pretrained
+from conftest import VOCABULARY, WORDS, kill_after, run_python, write_pretrained
 from oracle import random_tensors
 
 import keras_bert_app as kba
-from keras_bert_app import checkpointing, optimization, pretraining_loop, progress
+from keras_bert_app import optimization, pretraining_data, pretraining_loop, progress
 from keras_bert_app.data.shards import Shards
 from keras_bert_app.feeding import Feed
 from keras_bert_app.preprocessing.masking import MaskedLMMasker
@@ -152,13 +153,14 @@ def test_dropout_while_pretraining_is_not_saved(folder, examples):
     assert not np.array_equal(weights(folder / "one")[0], weights(folder / "other")[0])
 
 
-def test_goes_on_from_a_checkpoint(folder):
+def test_goes_on_from_a_checkpoint(folder, capsys):
     write_pretrained(folder / "start", random_tensors(hidden=10, layers=3, inner=37))
     steps = {"stages": [(24, 1, 4)], "model": folder / "start", "vocabulary": None, "learning_rate": 1e-9}
     pretrain(folder, **steps)
     start, end = (kba.from_pretrained(folder / name)[1].weights for name in ("start", "bert"))
     for ours, theirs in zip(start, end, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert "the masked_lm head starts from random weights" in capsys.readouterr().err
     heads = weights(folder / "bert")
     pretrain(folder, output="again", **{**steps, "model": folder / "bert"})  # with the heads
     for ours, theirs in zip(heads, weights(folder / "again"), strict=True):
@@ -166,6 +168,7 @@ def test_goes_on_from_a_checkpoint(folder):
     pretrain(
         folder, output="words", **{**steps, "model": folder / "bert"}, preparation={"objective": "masked_lm"}
     )
+    assert "the next_sentence head is left out, the examples are not for it" in capsys.readouterr().err
     assert kba.open_checkpoint(folder / "words").heads == ("masked_lm",)
     words, _ = (kba.from_pretrained(folder / name, head="pretrainer")[1] for name in ("words", "bert"))
     by_path = {variable.path: np.array(variable) for variable in _.weights}
@@ -264,18 +267,6 @@ import test_pretraining
 folder = Path(sys.argv[1])
 test_pretraining.pretrain(folder, folder / "examples", checkpoint_minutes=0)
 """
-
-
-def kill_after(monkeypatch, steps, number):
-    """Sends the own process a signal after some steps."""
-    original = checkpointing.SaveState.on_train_batch_end
-
-    def on_train_batch_end(self, batch, logs=None):
-        original(self, batch, logs)
-        if self.step == steps:
-            os.kill(os.getpid(), number)
-
-    monkeypatch.setattr(checkpointing.SaveState, "on_train_batch_end", on_train_batch_end)
 
 
 @pytest.mark.parametrize(("steps", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT)])  # 3: a segment ends
@@ -390,6 +381,8 @@ def test_other_backends_need_no_tensorflow(folder, examples, backend):
         ({"dropout": -0.1}, "dropout=-0.1: give a share"),
         ({"precision": "float16"}, "precision='float16': one of float32"),
         ({"masking": {"mask_selection_rate": 2}}, "mask_selection_rate=2"),
+        ({"masking": {"seed": 2}}, "masking: seed cannot be given: it is that of the run"),
+        ({"masking": {"vocabulary": "vocab.txt"}}, "masking: vocabulary cannot be given"),
         ({"preparation": {"sequence_length": 5}}, "preparation: sequence_length cannot be given"),
         ({"vocabulary": None}, "a config has no vocabulary: give one"),
         ({"stages": [(24, 5, 400)]}, "do not fill one batch of 400: choose a smaller batch size"),
@@ -464,7 +457,26 @@ def test_a_preparation_that_fails_changes_nothing(folder, examples, monkeypatch)
             pretrain(folder, examples)
     with pytest.raises(ValueError, match="unfinished run on examples that were prepared before: give these"):
         pretrain(folder)
-    pretrain(folder, examples)
+
+
+def test_killed_while_it_prepared_it_may_begin_in_another_way(folder, monkeypatch):
+    unfinished = folder / "bert.unfinished"
+    arguments = folder / "corpus.txt", kba.BertTokenizer(folder / "vocab.txt"), [16], unfinished
+
+    def killed(*args, **options):
+        shutil.copytree(unfinished, folder / "left")  # what there is if nothing is tidied up
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining_data, "prepare_examples", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pretraining_data.prepare_all(*arguments, {})
+    assert not unfinished.exists()
+    (folder / "left").rename(unfinished)
+    assert read(unfinished / "preparation.json")["preparation"] == {}
+    (prepared,) = pretraining_data.prepare_all(*arguments, {"duplicates": 3})
+    assert read(prepared / "manifest.json")["duplicates"] == 3
+    assert read(unfinished / "preparation.json")["preparation"] == {"duplicates": 3}
 
 
 def test_folders_of_examples(folder, examples):

@@ -23,7 +23,7 @@ MODULES = sorted(
 )
 # A module imports from its own line and the lines above.
 ORDER = [
-    ["activations", "archives", "config", "feeding", "files", "preprocessing", "progress"],
+    ["activations", "archives", "arguments", "config", "feeding", "files", "preprocessing", "progress"],
     ["published", "quiet"],
     ["data"],
     ["rematerialization"],
@@ -33,13 +33,13 @@ ORDER = [
     ["adaptation", "hub"],
     ["checkpoints"],
     ["preparation", "resizing"],
-    ["tasks", "handles", "checkpointing", "registry"],
+    ["tasks", "handles", "checkpointing", "registry", "run_folder"],
     ["pretrained_answers"],
     ["task_model"],
     ["conversion", "pretraining_data", "pretraining_loop", "pretraining_start", "training_loop"],
     ["pretraining", "training"],
     ["exporting"],
-    ["cli_pretraining", "demo"],
+    ["cli_predict", "cli_pretraining", "demo"],
     ["cli"],
 ]
 

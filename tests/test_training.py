@@ -1,15 +1,18 @@
+import io
 import json
 import os
+import re
 import signal
 import warnings
 
 import keras
 import numpy as np
 import pytest
-from conftest import data_file, reviews, run_python, write_trainable
+from conftest import data_file, kill_after, reviews, run_python, write_trainable
+from rich.console import Console
 
 import keras_bert_app as kba
-from keras_bert_app import files, optimization, progress, training
+from keras_bert_app import checkpointing, files, optimization, progress, training
 
 FAST = {"epochs": 4, "learning_rate": 2e-2, "sequence_length": 16, "batch_size": 16}
 pytestmark = pytest.mark.filterwarnings("ignore:the model gives all")  # many tests train for a moment
@@ -108,6 +111,30 @@ def test_killed_and_started_again(tmp_path, minutes, capsys, monkeypatch):
     for row, other in zip(history, expected, strict=True):
         assert (row["loss"], row["accuracy"]) == (other["loss"], other["accuracy"])
     assert not unfinished.exists()
+
+
+@pytest.mark.parametrize(("steps", "number"), [(2, signal.SIGTERM), (9, signal.SIGINT)])  # 9: an epoch ends
+def test_asked_to_end_it_saves_and_goes_on(tmp_path, monkeypatch, capsys, steps, number):
+    straight = finetune(tmp_path, reviews(140), epochs=2, output=tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        kill_after(patch, steps, number)
+        with pytest.raises(SystemExit) as stopped:
+            finetune(tmp_path, reviews(140), epochs=2)
+    assert stopped.value.code == 128 + number
+    resumed = finetune(tmp_path, reviews(140), epochs=2)
+    where = "epoch 0, step 3" if steps == 2 else "epoch 1, step 0"
+    assert f"going on after {where}" in capsys.readouterr().err.replace("\n", " ")
+    assert all(map(np.array_equal, weights(resumed), weights(straight)))
+
+
+def test_no_state_is_saved_after_the_last_step_of_an_epoch():
+    """Who calls `fit` saves then, with the validation."""
+    saved = []
+    saver = checkpointing.SaveState(lambda step, metrics: saved.append(step), 4, None, minutes=0, end=7)
+    saver.set_model(keras.Sequential())
+    for batch in range(3):
+        saver.on_train_batch_end(batch)
+    assert saved == [5, 6]
 
 
 def test_an_unfinished_run_with_other_arguments(tmp_path, monkeypatch):
@@ -332,6 +359,22 @@ def test_lines_where_there_is_no_terminal(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert "epoch 1/2  10/14  accuracy" in shown
     assert "examples/s" in shown
+
+
+def test_the_bar_shows_speed_and_time_left_in_80_columns(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=shown, width=80, force_terminal=True))
+    monkeypatch.setattr(progress, "CHECK_EVERY", 1)
+    bar = progress.FitProgress("length 512", 10_000, 7_000, 8192.0, lambda *args: None, "tokens")
+    bar.on_train_begin()
+    metrics = {"loss": 4.78, "mlm_accuracy": 0.3498, "mlm_loss": 4.15, "nsp_accuracy": 0.61, "nsp_loss": 0.64}
+    for step in range(3):
+        bar.on_train_batch_end(step, metrics)
+    bar.close()
+    lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]", shown.getvalue())]
+    assert max(map(len, lines)) <= 80
+    line = [line for line in lines if "tokens/s" in line][-1]
+    assert re.search(r"length 512 .* 7003/10000 \d:\d\d:\d\d [\d,]+ tokens/s  loss 4.78", line), line
 
 
 JAX = """

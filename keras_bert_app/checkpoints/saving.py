@@ -149,8 +149,7 @@ def _write_note(model, config, folder, preprocessor, labels, problem_type):
 def _rules(tokenizer):
     """What a tokenizer does with text, but for its vocabulary."""
     return {
-        "lowercase": tokenizer.lowercase,
-        "strip_accents": tokenizer.lowercase if tokenizer.strip_accents is None else tokenizer.strip_accents,
+        **tokenizers.casing(tokenizer.lowercase, tokenizer.strip_accents),
         "max_input_chars_per_word": tokenizer.max_input_chars_per_word,
         "special_tokens": list(tokenizer.special_tokens),
     }

@@ -27,6 +27,18 @@ def read_json(path):
     return value
 
 
+def casing(lowercase=True, strip_accents=None):
+    """What a tokenizer does with case and accents.
+
+    Args:
+        lowercase, strip_accents: see `BertTokenizer`.
+
+    Returns:
+        dict of bool `lowercase` and `strip_accents`.
+    """
+    return {"lowercase": lowercase, "strip_accents": lowercase if strip_accents is None else strip_accents}
+
+
 def from_vocabulary(path):
     """The tokenizer of a vocabulary of Google's, which comes without a word on its casing.
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 CHUNK = 1024  # texts tokenized in one call
+INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
 GROUP = 50  # batches that are sorted by length together; more gives less padding, less mixing
 MULTIPLE = 8  # lengths are rounded up to it: vector units are used whole and JAX compiles less often
 
@@ -41,8 +42,7 @@ def pad(rows, indices):
     """
     longest = max(len(rows["input_word_ids"][i]) for i in indices)
     shape = (len(indices), -(-longest // MULTIPLE) * MULTIPLE)
-    names = ("input_word_ids", "input_mask", "input_type_ids")
-    batch = {name: np.zeros(shape, "int32") for name in names}  # [PAD] is masked, its id is of no effect
+    batch = {name: np.zeros(shape, "int32") for name in INPUTS}  # [PAD] is masked, its id is of no effect
     for row, index in enumerate(indices):
         length = len(rows["input_word_ids"][index])
         batch["input_mask"][row, :length] = 1
@@ -76,32 +76,6 @@ def sorted_batches(lengths, batch_size):
     """Rows from long to short, for evaluation: the least padding there can be."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-
-
-def dataset(rows, batches, *targets):
-    """A `tf.data.Dataset` of padded batches for training.
-
-    Args:
-        rows: from `encode`.
-        batches: list of int arrays, which rows go together.
-        targets: arrays `(rows, ...)`: labels, and after them sample weights.
-
-    Returns:
-        a dataset of tuples `(inputs, *targets)`.
-    """
-    import tensorflow as tf
-
-    def generate():
-        for indices in batches:
-            yield (pad(rows, indices), *(target[indices] for target in targets))
-
-    inputs = {
-        name: tf.TensorSpec((None, None), "int32")
-        for name in ("input_word_ids", "input_mask", "input_type_ids")
-    }
-    signature = (inputs, *(tf.TensorSpec((None, *t.shape[1:]), t.dtype) for t in targets))
-    batched = tf.data.Dataset.from_generator(generate, output_signature=signature)
-    return batched.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)
 
 
 def predict(model, rows, batch_size):

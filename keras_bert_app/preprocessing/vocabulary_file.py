@@ -1,5 +1,6 @@
 """The file of a vocabulary: one token a line, the line's number being the token's id."""
 
+import zlib
 from pathlib import Path
 
 PACKAGE = "keras_bert_app"  # under which Keras registers the layers
@@ -64,3 +65,8 @@ def check_vocabulary(tokens, source):
 def write_vocabulary(tokens, path):
     """Writes `tokens` to the file `path`."""
     Path(path).write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8", newline="")
+
+
+def checksum(tokens):
+    """The CRC-32 of a vocabulary, by which another one is known to be another."""
+    return zlib.crc32("\n".join(tokens).encode())

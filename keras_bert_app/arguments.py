@@ -1,0 +1,33 @@
+"""The checks of the numbers that a training is called with."""
+
+import math
+
+PRECISIONS = ("float32", "mixed_bfloat16")
+WHOLE = ("epochs", "batch_size", "patience", "gradient_accumulation", "validate_every")
+POSITIVE = ("learning_rate",)
+NOT_NEGATIVE = ("weight_decay", "checkpoint_minutes")
+SHARES = ("warmup", "dropout")
+
+
+def check_arguments(given, optional=()):
+    """Raises ValueError if an argument of `finetune` or `pretrain` is not possible.
+
+    Args:
+        given: dict of arguments; those that are not listed above are not looked at.
+        optional: names of those that may be None.
+    """
+    for name, value in given.items():
+        if value is None and name in optional:
+            continue
+        if name in WHOLE and (type(value) is not int or value < 1):
+            raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
+        if name in POSITIVE and not 0 < value < math.inf:
+            raise ValueError(f"{name}={value!r}: give a number above 0, such as 5e-5")
+        if name in NOT_NEGATIVE and not 0 <= value < math.inf:
+            raise ValueError(f"{name}={value!r}: give a number of at least 0")
+        if name in SHARES and not 0 <= value < 1:
+            raise ValueError(f"{name}={value!r}: give a share of at least 0 and below 1")
+        if name == "seed" and (type(value) is not int or not 0 <= value < 2**32):
+            raise ValueError(f"seed={value!r}: give a whole number from 0 to {2**32 - 1}")
+        if name == "precision" and value not in PRECISIONS:
+            raise ValueError(f"precision={value!r}: one of {', '.join(PRECISIONS)}")
