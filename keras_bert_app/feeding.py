@@ -7,7 +7,8 @@ import traceback
 
 import keras
 
-WAIT = 2.0  # seconds for a batch that is being made when the training ends
+WAIT = 2.0  # seconds for a batch that is being made when the training is broken off
+WAIT_AT_THE_END = 60.0  # for the thread to see that there is no further one; it does so at once
 LAST = 0.3  # seconds for the few lines of Python that TensorFlow runs after the last batch
 
 
@@ -58,7 +59,7 @@ class Feed:
         """Around `fit` or `evaluate`: an error in the making of a batch is raised as it is."""
         try:
             yield
-            self.ended.wait(WAIT)
+            self.ended.wait(WAIT_AT_THE_END)
         except BaseException as error:
             self.closed = True
             self.ended.wait(WAIT)  # or else the thread waits too, for room, outside of Python
