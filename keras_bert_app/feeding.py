@@ -54,6 +54,31 @@ class Feed:
         finally:
             self.ended.set()
 
+    def fit(self, model, specs, steps, callbacks, epoch=0):
+        """Trains for one epoch.
+
+        Args:
+            model: compiled `keras.Model`.
+            specs: see `data`.
+            steps: number of the batches.
+            callbacks: list of Keras callbacks.
+            epoch: number of the epoch, from 0.
+
+        Returns:
+            dict of losses and metrics.
+        """
+        with self.running():
+            history = model.fit(
+                self.data(specs),
+                steps_per_epoch=steps,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                callbacks=callbacks,
+                verbose=0,
+                shuffle=False,  # the batches are
+            ).history
+        return {name: values[-1] for name, values in history.items()}
+
     @contextlib.contextmanager
     def running(self):
         """Around `fit` or `evaluate`: an error in the making of a batch is raised as it is."""

@@ -136,6 +136,7 @@ def pretrain(
     start.check_vocabulary(examples)
     keras.utils.set_random_seed(seed)
     heads = PRETRAINING_HEADS[: 1 if examples.objective == "masked_lm" else 2]
+    start.say_heads(heads)
     trained = start.build(heads, arguments["precision"], dropout)
     planned = _stages(arguments["stages"], shards, gradient_accumulation, start)
     masker = MaskedLMMasker(examples.folder / "tokenizer" / VOCABULARY_FILE, **arguments["masking"])

@@ -83,7 +83,7 @@ def prepare_all(sources, tokenizer, lengths, unfinished, options):
         try:
             count = prepare_examples(sources, tokenizer, folder, sequence_length=length, **options)
         except BaseException:
-            if not any(path.exists() for path in folders):  # there is nothing to go on with
+            if not begun and not any(path.exists() for path in folders):  # there is nothing to go on with
                 note.unlink()
                 with contextlib.suppress(OSError):  # it is not empty
                     unfinished.rmdir()

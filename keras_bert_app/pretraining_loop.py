@@ -132,19 +132,12 @@ class PretrainingLoop:
         feed = Feed(self._batches(stage, first, end))
         self.started = time.monotonic()
         try:
-            with feed.running():
-                logs = self.trainer.fit(
-                    feed.data(specs(self.trainer)),
-                    steps_per_epoch=end - first,
-                    callbacks=[saver, bar],
-                    verbose=0,
-                    shuffle=False,  # the examples are
-                ).history
+            logs = feed.fit(self.trainer, specs(self.trainer), end - first, [saver, bar])
         finally:
             bar.close()
         seconds = time.monotonic() - self.started
         entry = {"step": end // self.batches_per_step, "length": stage.shards.sequence_length}
-        entry |= readable({name: values[-1] for name, values in logs.items()})
+        entry |= readable(logs)
         entry["tokens_per_second"] = (end - first) * stage.tokens / seconds
         entry["seconds"], self.spent = self.spent + seconds, 0.0
         return entry

@@ -123,10 +123,18 @@ class Start:
             old, new = ({layer.name: layer for layer in m.layers}.get(name) for m in (loaded, model))
             for ours, theirs in zip(new.weights if new else (), old.weights if old else (), strict=False):
                 ours.assign(theirs)
-        for names, what in (
-            (set(heads) - set(known), "starts from random weights"),
-            (set(known) - set(heads), "is left out, the examples are not for it"),
-        ):
-            for head in sorted(names):
-                say(f"the {head} head {what}")
         return model
+
+    def say_heads(self, heads):
+        """Says which heads of a checkpoint are not trained, and which are new.
+
+        Args:
+            heads: of `PRETRAINING_HEADS`, that are trained.
+        """
+        if self.checkpoint is None:
+            return
+        known = set(PRETRAINING_HEADS) & set(self.checkpoint.heads)
+        for head in sorted(set(heads) - known):
+            say(f"the {head} head starts from random weights")
+        for head in sorted(known - set(heads)):
+            say(f"the {head} head is left out, the examples are not for it")

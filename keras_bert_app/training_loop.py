@@ -109,20 +109,11 @@ class TrainingLoop:
         inputs = dict.fromkeys(buckets.INPUTS, keras.KerasTensor((None, None), "int32"))
         start = time.monotonic()
         try:
-            with feed.running():
-                logs = self.trainer.fit(
-                    feed.data((inputs, *specs)),
-                    steps_per_epoch=len(left),
-                    initial_epoch=epoch,
-                    epochs=epoch + 1,
-                    callbacks=[saver, bar],
-                    verbose=0,
-                    shuffle=False,  # the batches are
-                ).history
+            logs = feed.fit(self.trainer, (inputs, *specs), len(left), [saver, bar], epoch)
         finally:
             bar.close()
         seconds = time.monotonic() - start
-        entry = {"epoch": epoch + 1, **{name: values[-1] for name, values in logs.items()}}
+        entry = {"epoch": epoch + 1, **logs}
         entry["examples_per_second"] = sum(map(len, left)) / seconds
         entry["seconds"] = seconds
         return entry, len(batches)
