@@ -15,6 +15,7 @@ from keras_bert_app.data.examples import OBJECTIVES, SegmentPairs, pack_document
 from keras_bert_app.preprocessing.vocabulary_file import checksum
 
 SHUFFLED = 1000  # documents that are held back to be mixed
+NAMES = 20  # of files that the manifest lists
 CHUNK = 8_000_000  # word pieces of the documents among which a random next sentence is sought
 
 
@@ -47,7 +48,8 @@ def prepare_examples(
         tokenizer: `BertTokenizer`, or the path of a `vocab.txt` for an uncased one.
         output: folder to be written; must not exist.
         sequence_length: word pieces of the longest example.
-        objective: `"next_sentence"`, pairs of segments, of which half do not belong together;
+        objective: `"next_sentence"`, pairs of segments, of which half do not belong together, and
+            a few more: what follows the last sentence of a document is always from another;
             `"sentence_order"`, pairs of which half are swapped; or `"masked_lm"`, full rows of one
             segment for the masked language model alone.
         short_seq_prob: share of the pairs that are made for a shorter, random length.
@@ -128,13 +130,19 @@ def prepare_examples(
             temporary,
             vocab_size=tokenizer.vocabulary_size,
             vocabulary_crc32=checksum(tokenizer.vocabulary),
-            sources=[[str(path), path.stat().st_size] for path in readers.find_files(sources)],
+            sources=_summary(readers.find_files(sources)),
             **tokenizers.casing(tokenizer.lowercase, tokenizer.strip_accents),
             **options,
             **count,
             **written,
         )
     return count
+
+
+def _summary(paths):
+    """What a manifest says of the texts: it travels with a model, and there may be very many."""
+    size = sum(path.stat().st_size for path in paths)
+    return {"files": len(paths), "bytes": size, "names": [path.name for path in paths[:NAMES]]}
 
 
 def _check_options(sequence_length, objective, short_seq_prob, duplicates, validation_share, seed, **_):

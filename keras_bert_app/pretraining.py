@@ -16,7 +16,7 @@ from keras_bert_app.heads import PRETRAINING_HEADS
 from keras_bert_app.preprocessing.masking import MaskedLMMasker
 from keras_bert_app.preprocessing.vocabulary_file import VOCABULARY_FILE, read_vocabulary
 from keras_bert_app.pretraining_data import open_all, prepare_all, prepared_folders
-from keras_bert_app.pretraining_loop import PretrainingLoop, Stage
+from keras_bert_app.pretraining_loop import PretrainingLoop, Stage, copy_positions
 from keras_bert_app.pretraining_start import Start
 from keras_bert_app.progress import TensorBoardEvents
 
@@ -61,6 +61,9 @@ def pretrain(
         vocabulary: path of the `vocab.txt`, for a config and texts; or a `BertTokenizer`.
         stages: list of `(sequence_length, steps)` or `(sequence_length, steps, batch_size)`. BERT
             was trained for nine tenths of its steps with 128, then with 512. Default batch size: 64.
+            From random weights, positions that no stage before has trained start as copies of those
+            that one has, and those that none trains are copies in the end: the model then takes longer
+            texts than it has seen.
         learning_rate: the highest; BERT's is 1e-4, smaller models like up to 1e-3.
         warmup: share of the steps in which the learning rate rises.
         weight_decay: of all weights but biases and layer normalization.
@@ -97,7 +100,8 @@ def pretrain(
     preprocessor, encoder = kba.from_pretrained("my-bert")
     ```
 
-    Reference: [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 3.1 and appendix A.2.
+    References: [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 3.1 and appendix A.2;
+    for the copies of positions [Beltagy et al., 2020](https://arxiv.org/abs/2004.05150), section 5.
     """
     arguments = {
         "stages": _check_stages(stages),
@@ -128,7 +132,9 @@ def pretrain(
         lengths = [length for length, _, _ in arguments["stages"]]
         for length in lengths:
             start.check_length(length)
-        folders = prepare_all(data, start.tokenizer(), lengths, unfinished, preparation or {})
+        tokenizer = start.tokenizer()
+        start.check_size(tokenizer.vocabulary_size)
+        folders = prepare_all(data, tokenizer, lengths, unfinished, preparation or {})
     elif preparation:
         raise ValueError("preparation is for texts, and these examples are prepared already: leave it out")
     shards = open_all(folders)
@@ -156,7 +162,8 @@ def pretrain(
     except FloatingPointError:
         (unfinished / "state.npz").unlink(missing_ok=True)  # there is nothing to go on from
         raise
-    details = {"recipe": arguments, "examples": {n: s.details for n, s in shards.items()}}
+    copy_positions(trained, max(start.trained_positions, *(length for length, _, _ in arguments["stages"])))
+    details = {"recipe": arguments, "examples": {n: s.manifests for n, s in shards.items()}}
     result = start.build(heads, "float32", None)
     for ours, theirs in zip(result.weights, trained.weights, strict=True):
         ours.assign(theirs)
@@ -183,6 +190,7 @@ def _check_stages(stages):
 def _stages(stages, shards, accumulation, start):
     """The `Stage` of each of `stages`; their steps count batches."""
     planned, first = [], 0
+    trained = start.trained_positions
     for length, steps, batch_size in stages:
         start.check_length(length)
         if length not in shards:
@@ -195,14 +203,15 @@ def _stages(stages, shards, accumulation, start):
                 f"{shards[length].num_examples('train')} examples of length {length} do not fill one batch "
                 f"of {batch_size}: choose a smaller batch size, or give more text"
             )
-        planned.append(Stage(shards[length], batch_size, first, first + steps * accumulation))
+        planned.append(Stage(shards[length], batch_size, first, first + steps * accumulation, trained))
         first = planned[-1].end
+        trained = max(trained, length)
     return planned
 
 
 def _fingerprint(shards, model):
-    """A hash of the examples, the texts they are from aside, and of the first weights."""
-    manifests = {length: [s.details, s.crc32s] for length, s in shards.items()}
+    """A hash of the examples and of the first weights."""
+    manifests = {length: [s.manifests, s.crc32s] for length, s in shards.items()}
     manifests = json.dumps(manifests, sort_keys=True)
     return hashlib.sha256((manifests + fingerprint([], model.weights)).encode()).hexdigest()
 

@@ -11,6 +11,7 @@ from keras_bert_app.checkpoints import tokenizers
 from keras_bert_app.data import readers
 from keras_bert_app.data.shards import MANIFEST, Shards
 from keras_bert_app.preparation import prepare_examples
+from keras_bert_app.preprocessing.vocabulary_file import checksum
 from keras_bert_app.progress import say
 
 
@@ -59,7 +60,11 @@ def prepare_all(sources, tokenizer, lengths, unfinished, options):
     if given:
         raise ValueError(f"preparation: {', '.join(sorted(given))} cannot be given: use prepare_examples")
     texts = [[str(path), path.stat().st_size] for path in readers.find_files(sources)]
-    wanted = json.loads(json.dumps({"texts": texts, "preparation": options}, default=str))
+    known = {
+        "vocabulary_crc32": checksum(tokenizer.vocabulary),
+        **tokenizers.casing(tokenizer.lowercase, tokenizer.strip_accents),
+    }
+    wanted = json.loads(json.dumps({"texts": texts, "tokenizer": known, "preparation": options}, default=str))
     folders = [unfinished / f"examples-{length}" for length in sorted(set(lengths))]
     note = unfinished / "preparation.json"
     begun = [path for path in (unfinished / "state.npz", *folders) if path.exists()]
@@ -70,8 +75,8 @@ def prepare_all(sources, tokenizer, lengths, unfinished, options):
         )
     if begun and json.loads(note.read_text(encoding="utf-8")) != wanted:
         raise ValueError(
-            f"{unfinished} holds an unfinished run with other texts or another preparation, see {note}. "
-            "Give the same to go on with it, or remove it to start anew"
+            f"{unfinished} holds an unfinished run with other texts, another tokenizer or preparation, see "
+            f"{note}. Give the same to go on with it, or remove it to start anew"
         )
     if not begun:  # first, so that no examples are ever without it
         with files.whole(note) as temporary:

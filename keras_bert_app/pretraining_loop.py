@@ -28,12 +28,14 @@ class Stage:
         batch_size: examples of a batch.
         first: number of the first batch.
         end: number of the batch after the last.
+        trained: number of the positions that were trained before; 0 if there are none.
     """
 
     shards: Shards
     batch_size: int
     first: int
     end: int
+    trained: int
 
     @property
     def tokens(self):
@@ -87,6 +89,8 @@ class PretrainingLoop:
             for stage, first, end in self._segments():
                 if end <= done:
                     continue
+                if max(first, done) == stage.first:
+                    copy_positions(self.trainer, stage.trained)
                 entry = self._train(stage, max(first, done), end, metrics, stopped)
                 entry |= {f"validation_{name}": value for name, value in self._validate(stage).items()}
                 self._log(end, entry)
@@ -166,6 +170,20 @@ class PretrainingLoop:
             self.events.log(step, values)
 
 
+def copy_positions(model, trained):
+    """Makes the positions of a model that are not trained copies of those that are, over and over.
+
+    Args:
+        model: from `pretrainer`.
+        trained: number of the positions that are trained; with 0, or all, nothing is changed.
+    """
+    table = model.get_layer("position_embeddings").embeddings
+    values = ops.convert_to_numpy(table).copy()  # (positions, hidden)
+    if 0 < trained < len(values):
+        values[trained:] = np.resize(values[:trained], values[trained:].shape)
+        table.assign(values)
+
+
 def compile_pretrainer(model, optimizer=None):
     """A model of the same layers with the losses and metrics of pretraining.
 
@@ -226,12 +244,14 @@ def evaluate_examples(evaluator, masker, shards, batch_size):
 
     Returns:
         dict with `loss`, `mlm_loss`, `mlm_perplexity`, `mlm_accuracy` and, if there are pairs,
-        `nsp_loss` and `nsp_accuracy`.
+        `nsp_loss`, `nsp_accuracy` and `nsp_majority`, the accuracy of who always says the same.
     """
+    labels = []
 
     def batches():
         found = shards.batches("validation", batch_size, multiple=_multiple(shards))
         for step, batch in enumerate(itertools.islice(found, steps)):
+            labels.extend(batch.get(LABELS, ()))
             yield masked_batch(masker, batch, VALIDATION_SEED, step)
 
     most = -(-VALIDATION_EXAMPLES // batch_size)
@@ -239,7 +259,8 @@ def evaluate_examples(evaluator, masker, shards, batch_size):
     feed = Feed(batches())
     with feed.running():
         logs = evaluator.evaluate(feed.data(specs(evaluator)), steps=steps, return_dict=True, verbose=0)
-    return readable(logs)
+    majority = {"nsp_majority": float(max(np.mean(labels), 1 - np.mean(labels)))} if labels else {}
+    return {**readable(logs), **majority}
 
 
 def specs(model):

@@ -58,14 +58,22 @@ class Start:
                 f"{self.config.max_position_embeddings}: shorten it, or raise max_position_embeddings"
             )
 
-    def check_vocabulary(self, shards):
-        """Raises ValueError unless the examples' ids are those of the model."""
-        size = shards.details["vocab_size"]
+    @property
+    def trained_positions(self):
+        """How many positions are trained before the run."""
+        return self.config.max_position_embeddings if self.checkpoint else 0
+
+    def check_size(self, size):
+        """Raises ValueError if the model has fewer tokens than a vocabulary."""
         if size > self.config.vocab_size:
             raise ValueError(
                 f"the vocabulary has {size} tokens, the model vocab_size={self.config.vocab_size}: "
                 "they do not belong together"
             )
+
+    def check_vocabulary(self, shards):
+        """Raises ValueError unless the examples' ids are those of the model."""
+        self.check_size(shards.details["vocab_size"])
         vocabulary, casing = self._vocabulary()
         if vocabulary is not None and checksum(vocabulary) != shards.details["vocabulary_crc32"]:
             raise ValueError(

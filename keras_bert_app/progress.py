@@ -127,10 +127,11 @@ class TensorBoardEvents:
 
     @staticmethod
     def check():
-        """Raises ModuleNotFoundError if TensorBoard is not installed."""
-        if not find_spec("tensorboard"):
+        """Raises ModuleNotFoundError if TensorBoard or TensorFlow, which writes for it, is not installed."""
+        if not (find_spec("tensorboard") and find_spec("tensorflow")):
             raise ModuleNotFoundError(
-                "TensorBoard is not installed: pip install 'keras_bert_app[tensorboard]', or leave it out"
+                "TensorBoard, or TensorFlow that writes for it, is not installed: "
+                "pip install 'keras_bert_app[tensorboard]', or leave it out"
             )
 
     def __init__(self, folder):

@@ -105,6 +105,7 @@ def test_a_source_without_a_tokenizer(tmp_path, pretrained):
     (pretrained / "vocab.txt").unlink()
     kba.convert(pretrained, tmp_path / "b")
     assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["config.json", "model.safetensors"]
+    assert len({path.stat().st_mode for path in (tmp_path / "b").iterdir()}) == 1  # who reads one reads both
     with pytest.raises(ValueError, match="a TF-Hub pair has a preprocessing model"):
         kba.convert(pretrained, tmp_path / "c", "tfhub")
 

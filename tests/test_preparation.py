@@ -125,7 +125,11 @@ def test_counts_and_manifest(tmp_path, corpus, tokenizer, objective):
         "seed": 5,
         "vocab_size": len(VOCABULARY),
         "vocabulary_crc32": zlib.crc32("\n".join(VOCABULARY).encode()),
-        "sources": [[str(corpus), corpus.stat().st_size], [str(tmp_path / "b.txt"), len(more)]],
+        "sources": {
+            "files": 2,
+            "bytes": corpus.stat().st_size + len(more),
+            "names": [corpus.name, "b.txt"],
+        },
     }
     opened = shards.Shards(tmp_path / "out")
     batch = next(opened.batches("train", 3))

@@ -115,7 +115,10 @@ def test_what_the_output_holds(folder, examples):
         assert row["loss"] == pytest.approx(row["mlm_loss"] + row["nsp_loss"], rel=1e-4)
     details = read(folder / "bert" / "pretraining.json")
     assert details["recipe"]["stages"] == [[24, 7, 4]]
-    assert details["examples"]["24"]["documents"] == 9
+    (manifest,) = details["examples"]["24"]
+    assert manifest["documents"] == 9
+    size = (folder / "corpus.txt").stat().st_size
+    assert manifest["sources"] == {"files": 1, "bytes": size, "names": ["corpus.txt"]}
     assert read(folder / "bert" / "tokenizer_config.json")["model_max_length"] == 32
     preprocessor, encoder = kba.from_pretrained(folder / "bert")
     assert preprocessor.sequence_length == 32
@@ -138,6 +141,50 @@ def test_stages_of_length(folder):
     history = read(folder / "bert" / "history.json")
     assert [(row["length"], row["step"]) for row in history] == [(12, 2), (12, 4), (12, 5), (24, 7), (24, 8)]
     assert not any("validation_loss" in row for row in history)
+
+
+def positions(folder):
+    return np.array(kba.from_pretrained(folder)[1].get_layer("position_embeddings").embeddings)
+
+
+def test_positions_of_longer_rows_start_as_copies(folder):
+    """Those that no stage has trained are copies too; those of a checkpoint stay."""
+    still = {"learning_rate": 1e-9, "preparation": {"validation_share": 0}}
+    pretrain(folder, stages=[(12, 2, 4), (24, 1, 4)], **still)
+    found = positions(folder / "bert")
+    np.testing.assert_allclose(found, np.resize(found[:12], (32, 10)), atol=1e-6)
+    assert np.abs(found[:12] - found[1:13]).max() > 1e-3
+    write_pretrained(folder / "start", random_tensors(hidden=10, layers=3, inner=37))
+    pretrain(
+        folder,
+        output="again",
+        model=folder / "start",
+        vocabulary=None,
+        stages=[(12, 1, 4), (24, 1, 4)],
+        **still,
+    )
+    np.testing.assert_allclose(positions(folder / "again"), positions(folder / "start"), atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [3, 4])  # the last of the first stage, and the first of the second
+def test_stopped_between_stages(folder, monkeypatch, steps):
+    options = {
+        "stages": [(12, 3, 4), (24, 3, 4)], "validate_every": 9, "preparation": {"validation_share": 0},
+    }  # fmt: skip
+    pretrain(folder, output="straight", **options)
+    kill_after(monkeypatch, steps, signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        pretrain(folder, **options)
+    pretrain(folder, **options)
+    assert_same(folder / "bert", folder / "straight")
+
+
+def test_what_next_sentence_accuracy_is_by_chance(folder, examples):
+    pretrain(folder, examples)
+    batches = Shards(examples).batches("validation", 99)
+    labels = np.concatenate([batch["next_sentence_labels"] for batch in batches])
+    for row in read(folder / "bert" / "history.json"):
+        assert row["validation_nsp_majority"] == pytest.approx(max(labels.mean(), 1 - labels.mean()))
 
 
 def test_without_pairs(folder):
@@ -398,6 +445,7 @@ def test_bad_arguments(folder, options, message):
     with pytest.raises(ValueError, match=message):
         pretrain(folder, **options)
     assert not (folder / "bert").exists()
+    assert ("batch of 400" in message) == (folder / "bert.unfinished").exists()  # the others come before work
 
 
 @pytest.mark.parametrize(
@@ -443,8 +491,15 @@ def test_texts_that_changed_while_a_run_was_unfinished(folder, monkeypatch):
         kill_after(patch, 1, signal.SIGTERM)
         with pytest.raises(SystemExit):
             pretrain(folder)
-    for changed in ({"preparation": {"seed": 3}}, {"data": [folder / "corpus.txt", folder / "vocab.txt"]}):
-        with pytest.raises(ValueError, match="unfinished run with other texts or another preparation, see"):
+    cased = kba.BertTokenizer(folder / "vocab.txt", lowercase=False)
+    for changed in (
+        {"preparation": {"seed": 3}},
+        {"data": [folder / "corpus.txt", folder / "vocab.txt"]},
+        {"vocabulary": cased},
+    ):
+        with pytest.raises(
+            ValueError, match="unfinished run with other texts, another tokenizer or preparation, see"
+        ):
             pretrain(folder, **changed)
 
 

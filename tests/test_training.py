@@ -242,8 +242,9 @@ def test_tensorboard(tmp_path):
     assert b"validation_accuracy" in events.read_bytes()
 
 
-def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "find_spec", lambda name: None)
+@pytest.mark.parametrize("missing", ["tensorboard", "tensorflow"])
+def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch, missing):
+    monkeypatch.setattr(progress, "find_spec", lambda name: name != missing)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'keras_bert_app\[tensorboard\]'"):
         finetune(tmp_path, tensorboard=True)
 

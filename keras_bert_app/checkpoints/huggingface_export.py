@@ -51,3 +51,5 @@ def write(model, config, folder, preprocessor=None, labels=None, dtype="float32"
         values["pad_token_id"] = preprocessor.tokenizer.token_to_id("[PAD]")
         tokenizers.write_huggingface(preprocessor.tokenizer, config.max_position_embeddings, folder)
     files.write_json(folder / "config.json", values)
+    # safetensors lets only the owner read its file.
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)

@@ -99,7 +99,8 @@ class Shards:
         objective: str, the sentence objective.
         folder: the first of `folders`.
         crc32s: list of int, of all shards.
-        details: dict, all of the manifest but the lists of shards; that of the first folder.
+        manifests: list of dict, all of the folders' manifests but the lists of shards.
+        details: the first of `manifests`.
 
     Args:
         *folders: paths.
@@ -138,7 +139,8 @@ class Shards:
                         f"{folders[0]} and {folder} do not belong together: {name} is "
                         f"{manifests[0][name]!r} and {manifest[name]!r}. Prepare both in the same way"
                     )
-        self.details = {name: value for name, value in manifests[0].items() if name not in SPLITS}
+        self.manifests = [{k: v for k, v in manifest.items() if k not in SPLITS} for manifest in manifests]
+        self.details = self.manifests[0]
         self.sequence_length = self.details["sequence_length"]
         self.objective = self.details["objective"]
         self.folder = Path(folders[0])
@@ -169,7 +171,7 @@ class Shards:
 
         For training the order is random; it depends on `seed` and `epoch` alone. The shards come
         in random order, and the examples of every four of them are shuffled together. For
-        validation it is the order in the files.
+        validation it is always the same random order.
 
         With `multiple` a batch is only as long as it must be, and for training the examples of a
         batch are of like length: less padding, but batches of several shapes.
@@ -223,14 +225,13 @@ class Shards:
 
     def _windows(self, split, seed):
         """Yields the shards to load together, the order of their examples and how many came before."""
-        random = np.random.default_rng(seed) if split == "train" else None
+        random = np.random.default_rng(seed if split == "train" else 0)
         shards, first = self._shards[split], 0
-        if random:
-            shards = [shards[i] for i in random.permutation(len(shards))]
+        shards = [shards[i] for i in random.permutation(len(shards))]
         for start in range(0, len(shards), WINDOW):
             window = shards[start : start + WINDOW]
             number = sum(shard["examples"] for _, shard in window)
-            yield window, random.permutation(number) if random else np.arange(number), first
+            yield window, random.permutation(number), first
             first += number
 
     def _load(self, shards):
