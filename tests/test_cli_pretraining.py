@@ -45,7 +45,8 @@ def test_texts_are_prepared_on_the_way(keras_bert, folder):
         "pretrain", "corpus.txt", *TRAIN, "--objective", "masked_lm", "--backend", keras.config.backend()
     )
     assert code == 0, err
-    assert json.loads((folder / "bert" / "pretraining.json").read_text())["examples"]["24"]["documents"] == 9
+    details = json.loads((folder / "bert" / "pretraining.json").read_text())
+    assert details["examples"]["24"][0]["documents"] == 9
     code, _, err = keras_bert("prepare", "corpus.txt", "--model", "bert", "--output", "more")
     assert code == 0, err
 
