@@ -64,7 +64,7 @@ for position, piece, weight in zip(
 # %% [markdown]
 # ## Examples
 #
-# Pairs of passages: in half of them the second is what follows the first, in the other half it comes from
+# Pairs of passages: in about half of them the second is what follows the first, in the others it comes from
 # another review. They are kept unmasked in TFRecord shards, with a manifest of what is in them.
 
 # %%

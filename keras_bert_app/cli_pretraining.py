@@ -17,8 +17,8 @@ Cased = Annotated[bool, typer.Option("--cased", help="The vocabulary has case an
 Objective = Annotated[
     str | None,
     typer.Option(
-        help="next_sentence or sentence_order: pairs of segments, of which half do not belong together or "
-        "are swapped; masked_lm: full rows without pairs."
+        help="next_sentence or sentence_order: pairs of segments, of which about half do not belong "
+        "together or are swapped; masked_lm: full rows without pairs."
     ),
 ]
 Document = Annotated[

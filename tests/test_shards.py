@@ -470,3 +470,13 @@ def test_integers_that_do_not_fit(value):
     data = record(tfrecord.serialize({"a": [3, value]}))
     with pytest.raises(ValueError, match="a holds integers that are negative or too large for int32"):
         tfrecord.parse(data)
+
+
+def test_validation_begins_with_examples_of_all_folders(tmp_path):
+    """A part of it stands for the whole: where there are very many, the rest is left out."""
+    opened = shards.Shards(
+        write_folder(tmp_path / "a", validation=20), write_folder(tmp_path / "b", validation=20, seed=4)
+    )
+    begin = set(rows_of(opened.batches("validation", 10))[:10])
+    for seed in (3, 4):
+        assert begin & set(map(expected, made_up(20, seed=seed)))
