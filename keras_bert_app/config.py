@@ -193,6 +193,8 @@ class BertConfig:
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no config {path}: check the path") from error
         except ValueError as error:
             raise ValueError(f"{path} is not JSON: {error}") from error
         if not isinstance(values, dict):

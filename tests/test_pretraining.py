@@ -545,6 +545,8 @@ def test_folders_of_examples(folder, examples):
 def test_missing_and_existing_files(folder, examples):
     with pytest.raises(FileNotFoundError, match="there is no file .*nothing.txt"):
         pretrain(folder, folder / "nothing.txt")
+    with pytest.raises(FileNotFoundError, match="there is no config .*none.json: check the path"):
+        pretrain(folder, model=folder / "none.json")
     with pytest.raises(ValueError, match="vocabulary is for a config: .* has its own"):
         pretrain(folder, examples, model=write_pretrained(folder / "start"))
     (folder / "bert").mkdir()
