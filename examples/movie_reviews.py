@@ -43,7 +43,8 @@ print(len(train), "reviews, the first one:", train[0])
 # %% [markdown]
 # ## A pretrained BERT
 #
-# MiniLM is a BERT of six layers, small enough for a laptop.
+# MiniLM is a BERT of six layers, small enough for a laptop. (A smaller one comes with the package:
+# `kba.from_pretrained(sequence_length=128)`.)
 
 # %%
 MODEL = Path("all-MiniLM-L6-v2")

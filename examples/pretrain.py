@@ -110,6 +110,18 @@ next_sentence = kba.load(work / "bert", task="next-sentence")
 print(next_sentence([("I wanted to love it.", "Sadly, the charm wears off.")]))
 
 # %% [markdown]
+# ## What more text gives
+#
+# `bert_mini_reviews`, which comes with the package, was made by the same calls from 75,000 reviews and ten
+# novels, in hours instead of minutes.
+
+# %%
+fill_mask = kba.load(task="fill-mask")
+for answer in fill_mask(["I fell [MASK] halfway through.", "The plot makes no [MASK] at all."], top_k=3):
+    for guess in answer[0]:
+        print(f"{guess['score']:.3f} {guess['text']}")
+
+# %% [markdown]
 # ## On to a task
 #
 # The folder is a checkpoint as any other: `from_pretrained`, `finetune` and Hugging Face's Transformers

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from keras_bert_app import cli_predict, cli_pretraining
+from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.quiet import quiet_import
 
 app = typer.Typer(
@@ -58,14 +59,13 @@ def finetune(
         Path,
         typer.Option(help="CSV, TSV or JSONL, also .gz; or a folder for each label.", show_default=False),
     ],
+    output: Annotated[Path, typer.Option(help="Run folder; must not exist.", show_default=False)],
     model: Annotated[
         str,
         typer.Option(
-            help="Short name, address, folder or archive of a pretrained BERT, see keras-bert models.",
-            show_default=False,
+            help="Short name, address, folder or archive of a pretrained BERT, see keras-bert models."
         ),
-    ],
-    output: Annotated[Path, typer.Option(help="Run folder; must not exist.", show_default=False)],
+    ] = DEFAULT,
     validation: Annotated[
         Path | None, typer.Option(help="As --train; the epoch that is best on it is kept.")
     ] = None,

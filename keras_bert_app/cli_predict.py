@@ -38,7 +38,8 @@ def predict(
     model: Annotated[
         str | None,
         typer.Option(
-            help="With --task: short name, address, folder or archive of a BERT with pretraining heads."
+            help="With --task: short name, address, folder or archive of a BERT with pretraining heads; "
+            "by default bert_mini_reviews, which comes with the package."
         ),
     ] = None,
     top_k: Annotated[
@@ -54,14 +55,16 @@ def predict(
 
     keras-bert predict runs/reviews "A great film!"
 
-    keras-bert predict --task fill-mask --model my-bert "The film was [MASK]."
+    keras-bert predict --task fill-mask "The film was [MASK]."
 
-    keras-bert predict --task next-sentence --model my-bert "He opened the door." "Then he went in."
+    keras-bert predict --task next-sentence "He opened the door." "Then he went in."
     """
     texts = list(texts or ())
     if task != "fill-mask" and top_k is not None:
         raise ValueError(f"--top-k {top_k} needs --task fill-mask")
     if task is not None:
+        if model is None and folder is not None and Path(folder).is_dir():
+            raise ValueError(f"{folder} is a folder: with --task give a model as --model {folder}")
         texts = texts if folder is None else [folder, *texts]  # there is no run folder: all are texts
         answered = _ask_pretrained(task, model, texts, file, top_k, batch_size, (text_column, pair_column))
     else:
@@ -87,8 +90,6 @@ def _ask_pretrained(task, model, texts, file, top_k, batch_size, columns):
     """Yields a line of output for each text or pair."""
     pairs = task == "next-sentence"
     given = _read_pairs(texts, file, columns) if pairs else _read_texts(texts, file, columns[0])
-    if model is None:
-        raise ValueError(f"--task {task} needs --model: a pretrained BERT that has its heads")
     quiet_import()
     from keras_bert_app.task_model import load
 

@@ -1,9 +1,9 @@
 """The main job from start to end on the sample reviews: fine-tune, evaluate, export, answer."""
 
-from importlib import resources
 from pathlib import Path
 
 import keras_bert_app as kba
+from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.data.readers import check_text
 from keras_bert_app.progress import say
 
@@ -11,7 +11,7 @@ HELD_OUT = 40  # training reviews by which the best epoch is chosen
 
 
 def demo(review, output, saved_models):
-    """Fine-tunes a small fresh BERT on the bundled reviews, exports it and asks it about `review`.
+    """Fine-tunes the bundled BERT on the bundled reviews, exports it and asks it about `review`.
 
     Args:
         review: the text to be classified.
@@ -22,38 +22,23 @@ def demo(review, output, saved_models):
         dict: `accuracy` on the held-out reviews, `run` and `exported`, the folders, and
         `answer`, what the exported model says of `review`.
     """
-    import keras
     import tensorflow as tf
 
     check_text(review, "the review")
     run = free_name(Path(output))
     train, test = kba.load_sample()
     say(
-        f"Fine-tuning on {len(train)} short reviews that come with the package; {HELD_OUT} of them choose\n"
-        "the best epoch. There is no pretrained model in the package yet: this one starts from random\n"
-        "weights and shows the way, not the quality. For that: keras-bert finetune --help"
-    )
-    tokenizer = kba.BertTokenizer(resources.files("keras_bert_app") / "data" / "sample" / "vocab.txt")
-    keras.utils.set_random_seed(0)  # for the fresh encoder; `finetune` seeds the rest
-    encoder = kba.bert_encoder(
-        kba.BertConfig(
-            vocab_size=tokenizer.vocabulary_size,
-            hidden_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=512,
-            max_position_embeddings=128,
-        )
+        f"Fine-tuning {DEFAULT}, the BERT that comes with the package, on {len(train)} short reviews that\n"
+        f"come with it too; {HELD_OUT} of them choose the best epoch."
     )
     model = kba.finetune(
         "text-classification",
         train[HELD_OUT:],
         train[:HELD_OUT],
-        model=(kba.BertPreprocessor(tokenizer, sequence_length=128), encoder),
         output=run,
-        epochs=12,
+        epochs=6,
         batch_size=16,
-        learning_rate=1e-3,
+        learning_rate=5e-4,
     )
     report = model.evaluate(test)
     exported = kba.export(model, Path(saved_models) / "demo")

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from keras_bert_app import cache, hubs, published
 from keras_bert_app.archives import is_archive, unpack
+from keras_bert_app.bundled import DEFAULT, bundled_folder
 from keras_bert_app.fetching import fetch
 
 FORMS = (
@@ -48,7 +49,8 @@ def download(handle, offline=False, sha256=None):
               safetensors if there are any;
             - `"gs://bucket/path"`, an archive or a folder;
             - a short name, such as `"bert_base_en_uncased"`: the places where Google published the
-              model, one after the other.
+              model, one after the other; or `"bert_mini_reviews"`, which comes with the package,
+              whatever the current folder holds.
         offline: whether to make no request, whatever the handle.
         sha256: what the SHA-256 of the archive must be. It is checked before the archive is unpacked,
             and again for a model from the cache.
@@ -103,6 +105,8 @@ def download(handle, offline=False, sha256=None):
 
 def _local(handle):
     """The path that a handle names, if it does."""
+    if handle == DEFAULT:  # first: a folder of this name in the current one is "./bert_mini_reviews"
+        return bundled_folder()
     if isinstance(handle, str) and handle.startswith("file://"):
         path = Path(unquote(urlsplit(handle).path))
     elif isinstance(handle, str) and ("://" in handle or not handle):

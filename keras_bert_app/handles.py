@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 
 from keras_bert_app import downloads
+from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpoints import opening, tfhub
 from keras_bert_app.checkpoints.checkpoint import fill
 from keras_bert_app.encoder import encoder_config
@@ -13,7 +14,7 @@ ONLY_FOR_TRAINING = ("hidden_dropout_prob", "attention_probs_dropout_prob", "ini
 
 
 def from_pretrained(
-    handle,
+    handle=DEFAULT,
     sequence_length=None,
     dtype=None,
     head=None,
@@ -26,7 +27,8 @@ def from_pretrained(
 
     Args:
         handle: what `open_checkpoint` takes: a short name such as `"bert_base_en_uncased"`, the
-            address of a model, a local folder or archive.
+            address of a model, a local folder or archive. Defaults to `"bert_mini_reviews"`, a BERT
+            of 4 layers of 256 that comes with the package.
         sequence_length: word pieces of the longest input. Defaults to what the preprocessing model
             of a TF-Hub pair packs to, or else to the most that the encoder takes.
         dtype: Keras dtype policy of the encoder, such as `"mixed_bfloat16"`. Defaults to
@@ -51,8 +53,10 @@ def from_pretrained(
     Example:
 
     ```python
+    preprocessor, encoder = kba.from_pretrained()
+    encoder(preprocessor(["a great film"]))["pooled_output"]  # (1, 256)
+
     preprocessor, encoder = kba.from_pretrained("all-MiniLM-L6-v2", sequence_length=128)
-    encoder(preprocessor(["a great film"]))["pooled_output"]
     ```
     """
     checkpoint = open_checkpoint(handle, offline)

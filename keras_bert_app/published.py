@@ -1,4 +1,4 @@
-"""The BERT models that Google published: their short names, sizes and where they are.
+"""The BERT models with a short name: ours, and those that Google published.
 
 Facts and addresses of the archives: the README of
 [google-research/bert](https://github.com/google-research/bert), which puts them all under Apache-2.0.
@@ -12,6 +12,8 @@ import dataclasses
 import difflib
 import json
 import re
+
+from keras_bert_app.bundled import DEFAULT
 
 GOOGLE = "https://storage.googleapis.com/bert_models/"
 TFHUB = "https://tfhub.dev/tensorflow/"
@@ -28,7 +30,7 @@ class PublishedModel:
 
     Args:
         name: short name, that `download` and `from_pretrained` take.
-        handles: where it is, the first to be tried first.
+        handles: where it is, the first to be tried first; none for the one that comes with the package.
         num_layers: transformer blocks.
         hidden_size: width of every token's vector.
         num_heads: attention heads of each block.
@@ -94,7 +96,7 @@ NAMED = {(2, 128): "tiny", (4, 256): "mini", (4, 512): "small", (8, 512): "mediu
 
 
 def models():
-    """All published models, larger ones first.
+    """The model that comes with the package and all that Google published, larger ones first.
 
     Returns:
         list of `PublishedModel`.
@@ -104,7 +106,8 @@ def models():
     >>> [model.name for model in models() if not model.cased and model.num_layers == 24]
     ['bert_large_en_uncased', 'bert_large_en_uncased_wwm']
     """
-    found = []
+    about = "comes with this package, pretrained on film reviews"
+    found = [PublishedModel(DEFAULT, (), 4, 256, 4, 12000, False, "English", about)]
     for name, hub, archive, layers, hidden, heads, words, cased, language, about, on_kaggle, face in LARGER:
         handles = [f"{GOOGLE}{archive}.zip"]
         if hub:
@@ -130,7 +133,7 @@ def show(as_json=False):
         case = "cased" if model.cased else "uncased"
         about = ", ".join(text for text in (model.language, model.about) if text)
         lines.append(f"{model.name:36}{sizes}  {case:9}{about}")
-    lines += ["", "All by Google, licence Apache-2.0; --json has their other names and where they are."]
+    lines += ["", "The others by Google; licence Apache-2.0. --json has other names and where they are."]
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_bert_app import files, handles, pretrained_answers
+from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.data import buckets, readers
 from keras_bert_app.registry import custom_objects
 from keras_bert_app.tasks import get_task
@@ -98,12 +99,13 @@ class TaskModel:
         files.write_json(folder / "config.json", {"task": self.task, **details})
 
 
-def load(handle, offline=False, task=None):
+def load(handle=None, offline=False, task=None):
     """A model that answers: what `finetune` saved, a classifier of somebody else, or a pretrained BERT.
 
     Args:
         handle: the run folder; or what `open_checkpoint` takes, if there is a text classifier in it,
-            such as `"hf://organization/name"`, or, with `task`, the head that the task needs.
+            such as `"hf://organization/name"`, or, with `task`, the head that the task needs; it
+            then defaults to `"bert_mini_reviews"`, which comes with the package.
         offline: True to make no request.
         task: None for a fine-tuned model; or what a pretrained BERT shall do with the head that it was
             pretrained with: `"fill-mask"`, guess masked words, or `"next-sentence"`, tell whether a
@@ -121,17 +123,21 @@ def load(handle, offline=False, task=None):
     Example:
 
     ```python
-    model = kba.load("uncased_L-12_H-768_A-12", task="fill-mask")
-    model("the film was [MASK]", top_k=3)  # [[[{"token": "great", "score": 0.31, ...}, ...]]]
+    model = kba.load(task="fill-mask")
+    model("It was a complete [MASK] of time.")  # [[[{"token": "waste", "score": 0.99, ...}, ...]]]
 
-    model = kba.load("uncased_L-12_H-768_A-12", task="next-sentence")
-    model([("He opened the door.", "Then he went in.")])  # [{"is_next": True, "score": 0.97}]
+    model = kba.load(task="next-sentence")
+    model([("He opened the door.", "Then he went in.")])  # [{"is_next": True, "score": 0.78}]
     ```
     """
     tasks = pretrained_answers.TASKS
     if task is not None and task not in tasks:
         raise ValueError(f"task={task!r}: {' or '.join(map(repr, tasks))}, or None for a fine-tuned model")
-    if not isinstance(handle, tuple):  # which a TF-Hub pair is
+    if handle is None and task is None:
+        known = " or ".join(map(repr, tasks))
+        raise ValueError(f"give the run folder of a fine-tuned model, or task={known} for a pretrained one")
+    handle = DEFAULT if handle is None else handle
+    if handle != DEFAULT and not isinstance(handle, tuple):  # which a TF-Hub pair is
         folder = Path(handle)
         if any((folder / name).is_file() for name in ("labels.json", "model.keras")):
             if task is not None:

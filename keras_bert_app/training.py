@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_bert_app import files, optimization, run_folder
 from keras_bert_app.arguments import check_arguments
+from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpointing import RunState, fingerprint
 from keras_bert_app.data import buckets
 from keras_bert_app.handles import check_sequence_length, from_pretrained
@@ -27,8 +28,8 @@ def finetune(
     train,
     validation=None,
     *,
-    model,
     output,
+    model=DEFAULT,
     epochs=3,
     batch_size=32,
     learning_rate=5e-5,
@@ -57,9 +58,9 @@ def finetune(
         task: name of the task, `"text-classification"`.
         train: path or iterable of `(text, label)`, see `read_labelled`.
         validation: the same, or None.
-        model: a handle for `from_pretrained`, or its result `(preprocessor, encoder)`; the
-            encoder is then trained in place.
         output: the run folder; must not exist.
+        model: a handle for `from_pretrained`, or its result `(preprocessor, encoder)`; the
+            encoder is then trained in place. Defaults to the BERT that comes with the package.
         epochs: how often the training data are gone through.
         batch_size: examples of a training step.
         learning_rate: the highest learning rate.

@@ -4,12 +4,10 @@ import resource
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from conftest import reviews, write_trainable
 
-import keras_bert_app as kba
-from keras_bert_app import cli, demo
+from keras_bert_app import cli
 
 
 @pytest.fixture
@@ -172,22 +170,7 @@ def test_demo(keras_bert, tmp_path):
     assert (tmp_path / lines["exported"] / "saved_model.pb").exists()
     assert lines["review"] == "A dull, boring film. What a waste of time."
     assert lines["answer"].startswith("negative")
-    assert "There is no pretrained model in the package yet" in err
-
-
-def test_demo_starts_from_the_same_weights_each_time(tmp_path, monkeypatch):
-    starts = []
-
-    def finetune(*args, model, **options):
-        starts.append(model[1].get_weights())
-        raise InterruptedError
-
-    monkeypatch.setattr(kba, "finetune", finetune)
-    for _ in range(2):
-        with pytest.raises(InterruptedError):
-            demo.demo("fun", tmp_path / "run", tmp_path / "saved")
-    for first, second in zip(*starts, strict=True):
-        np.testing.assert_array_equal(first, second)
+    assert "Fine-tuning bert_mini_reviews" in err
 
 
 def test_lines_of_standard_input_are_those_of_a_file(keras_bert, files, run_folder):

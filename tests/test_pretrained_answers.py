@@ -366,7 +366,7 @@ def test_predict_next_sentence(predict, folder, next_sentence, tmp_path):
         (["--task", "next-sentence", "--file", "x.txt"], "x.txt: the name must end in .csv"),
         (["--task", "next-sentence", "--file", "empty.csv"], "empty.csv is empty: give at least one pair"),
         (["--task", "fill-mask"], "standard input is empty"),
-        (["--task", "fill-mask", "a [MASK]"], "--task fill-mask needs --model: a pretrained BERT"),
+        (["--task", "fill-mask", "FOLDER", "a [MASK]"], "is a folder: with --task give a model as --model"),
         (["--task", "fill", "a", "--model", "FOLDER"], "task='fill': 'fill-mask' or 'next-sentence'"),
         (["--task", "fill-mask", "a film", "--model", "FOLDER"], r"text 0 has no \[MASK\]"),
         (["--task", "fill-mask", "[MASK]", "--model", "FOLDER", "--top-k", 0], "top_k=0"),

@@ -23,7 +23,17 @@ MODULES = sorted(
 )
 # A module imports from its own line and the lines above.
 ORDER = [
-    ["activations", "archives", "arguments", "config", "feeding", "files", "preprocessing", "progress"],
+    [
+        "activations",
+        "archives",
+        "arguments",
+        "bundled",
+        "config",
+        "feeding",
+        "files",
+        "preprocessing",
+        "progress",
+    ],
     ["published", "quiet"],
     ["data"],
     ["rematerialization"],
