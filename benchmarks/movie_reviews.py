@@ -5,7 +5,7 @@ classifier must beat to be worth its time; and, with --untrained, the same encod
 which pretraining must beat.
 
     pip install ".[benchmarks]"
-    python benchmarks/movie_reviews.py --output runs/default --untrained --learning-rate 5e-4 --epochs 3 \\
+    python benchmarks/movie_reviews.py --output runs/default --untrained --learning-rate 2e-4 --epochs 3 \\
         --truncation head_tail
     python benchmarks/movie_reviews.py --model all-MiniLM-L6-v2 --output runs/imdb
     python benchmarks/movie_reviews.py --model all-MiniLM-L6-v2 --output runs/imdb5k \\
