@@ -21,10 +21,20 @@ app = typer.Typer(
 )
 
 Run = Annotated[
-    str, typer.Argument(help="Run folder of finetune, or a handle of a text classifier.", show_default=False)
+    str, typer.Argument(help="Run folder of finetune, or a handle of a fine-tuned BERT.", show_default=False)
 ]
-TextColumn = Annotated[str, typer.Option(help="Column or JSON key of the text.")]
-LabelColumn = Annotated[str, typer.Option(help="Column or JSON key of the label.")]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column or JSON key of the text; by default text; of CoNLL its number.", show_default=False
+    ),
+]
+PairColumn = Annotated[
+    str | None, typer.Option(help="Column or JSON key of the second text of a pair.", show_default=False)
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Column or JSON key of the label; by default label.", show_default=False)
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Make no request; use what was downloaded before.")]
 BatchSize = Annotated[int, typer.Option(help="Texts that go through the model together.")]
 
@@ -57,7 +67,11 @@ def finetune(
     task: Annotated[str, typer.Argument(help="Such as text-classification.", show_default=False)],
     train: Annotated[
         Path,
-        typer.Option(help="CSV, TSV or JSONL, also .gz; or a folder for each label.", show_default=False),
+        typer.Option(
+            help="CSV, TSV or JSONL, or a folder for each label; CoNLL for words, SQuAD's JSON for "
+            "questions; also .gz.",
+            show_default=False,
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Run folder; must not exist.", show_default=False)],
     model: Annotated[
@@ -74,7 +88,9 @@ def finetune(
     learning_rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-5,
     sequence_length: Annotated[
         int | None,
-        typer.Option(help="Word pieces of the longest input; 128, or the most that the model takes."),
+        typer.Option(
+            help="Word pieces of the longest input; 128, for questions 384, or the most that the model takes."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of head, order and dropout.")] = 0,
     precision: Annotated[str, typer.Option(help="float32 or mixed_bfloat16.")] = "float32",
@@ -83,21 +99,22 @@ def finetune(
         int | None, typer.Option(help="Stop after so many epochs without a better validation metric.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write events for TensorBoard.")] = False,
-    text_column: TextColumn = "text",
-    label_column: LabelColumn = "label",
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="An option of the task, such as stride=128; may be repeated.")
+    ] = None,
 ):
     """Fine-tune a pretrained BERT. Killed and started again with the same arguments, it goes on."""
     quiet_import()
     from keras_bert_app.tasks import get_task
     from keras_bert_app.training import finetune as run
 
-    def read(path):
-        return None if path is None else get_task(task).read(path, text_column, label_column)
-
     run(
-        task,
-        read(train),
-        read(validation),
+        get_task(task, **_options(option)),
+        train,
+        validation,
         model=model,
         output=output,
         epochs=epochs,
@@ -109,28 +126,55 @@ def finetune(
         class_weights=class_weights,
         patience=patience,
         tensorboard=tensorboard,
+        columns=_columns(text_column, pair_column, label_column),
     )
     print(output)
+
+
+def _columns(text, pair, label):
+    """The names of columns that were given."""
+    given = {"text": text, "pair": pair, "label": label}
+    return {what: name for what, name in given.items() if name is not None}
+
+
+def _options(given):
+    """The options of a task: what stands after each `=` is JSON, or else a text."""
+    options = {}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise ValueError(f"--option {one} has no value: write NAME=VALUE, such as stride=128")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options
 
 
 @app.command()
 def evaluate(
     folder: Run,
-    data: Annotated[Path, typer.Option(help="Labelled texts, as --train of finetune.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="Data as --train of finetune.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Question answering: also write what the scripts of SQuAD read, to this .json file."
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
-    text_column: TextColumn = "text",
-    label_column: LabelColumn = "label",
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
 ):
-    """Measure a fine-tuned model: accuracy, precision, recall, F1, confusion matrix, worst mistakes."""
+    """Measure a fine-tuned model with the figures of its task, and show its worst mistakes."""
     quiet_import()
     from keras_bert_app.task_model import load
-    from keras_bert_app.tasks import get_task
 
     model = load(folder)
-    task = get_task(model.task)
-    report = model.evaluate(task.read(data, text_column, label_column), batch_size)
-    print(json.dumps(report, ensure_ascii=False) if as_json else task.show(report))
+    columns = _columns(text_column, pair_column, label_column)
+    report = model.evaluate(data, batch_size, columns, predictions)
+    print(json.dumps(report, ensure_ascii=False) if as_json else model.task.show(report))
 
 
 @app.command()

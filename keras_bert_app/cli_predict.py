@@ -23,8 +23,8 @@ def predict(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Texts from CSV, TSV, JSONL, or .txt with one on each line, also .gz; pairs for "
-            "--task next-sentence from the columns of --text-column and --pair-column."
+            help="Texts from CSV, TSV, JSONL, or .txt with one on each line, also .gz; pairs from two "
+            "columns; questions also from a file of SQuAD, words from CoNLL."
         ),
     ] = None,
     task: Annotated[
@@ -46,10 +46,13 @@ def predict(
         int | None, typer.Option(help="With --task fill-mask: guesses for each [MASK]; by default 5.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts that go through the model together.")] = 32,
-    text_column: Annotated[str, typer.Option(help="Column or JSON key of the text.")] = "text",
+    text_column: Annotated[
+        str | None,
+        typer.Option(help="Column or JSON key of the text, or of the first of two; by default text."),
+    ] = None,
     pair_column: Annotated[
-        str, typer.Option(help="With --task next-sentence: column or JSON key of the second text.")
-    ] = "text_pair",
+        str | None, typer.Option(help="Column or JSON key of the second of two texts; by default text_pair.")
+    ] = None,
 ):
     """Answer texts, as JSON lines. Without TEXT and --file, each line of standard input is one.
 
@@ -60,36 +63,51 @@ def predict(
     keras-bert predict --task next-sentence "He opened the door." "Then he went in."
     """
     texts = list(texts or ())
+    columns = {
+        what: name for what, name in (("text", text_column), ("pair", pair_column)) if name is not None
+    }
     if task != "fill-mask" and top_k is not None:
         raise ValueError(f"--top-k {top_k} needs --task fill-mask")
     if task is not None:
         if model is None and folder is not None and Path(folder).is_dir():
             raise ValueError(f"{folder} is a folder: with --task give a model as --model {folder}")
         texts = texts if folder is None else [folder, *texts]  # there is no run folder: all are texts
-        answered = _ask_pretrained(task, model, texts, file, top_k, batch_size, (text_column, pair_column))
+        answered = _ask_pretrained(task, model, texts, file, top_k, batch_size, columns)
     else:
         if folder is None:
             raise ValueError("give the run folder of a fine-tuned model, or --task for a pretrained one")
         if model is not None:
             raise ValueError(f"--model {model} needs --task: a fine-tuned model is the first argument")
-        answered = _ask_finetuned(folder, _read_texts(texts, file, text_column), batch_size)
+        answered = _ask_finetuned(folder, texts, file, batch_size, columns)
     for row in answered:
         print(json.dumps(row, ensure_ascii=False))
 
 
-def _ask_finetuned(folder, texts, batch_size):
-    """Yields a line of output for each text."""
+def _ask_finetuned(folder, texts, file, batch_size, columns):
+    """Yields a line of output for each input."""
     quiet_import()
     from keras_bert_app.task_model import load
 
-    for text, answer in zip(texts, load(folder)(texts, batch_size), strict=True):
-        yield {"text": text, **answer}
+    model = load(folder)
+    names = model.task.text_inputs
+    is_pair = len(names) == 2
+    if file and not texts:
+        inputs = model.task.read_inputs(file, columns)
+        if not inputs:
+            raise ValueError(f"{file} is empty: give at least one text")
+    else:
+        inputs = _read_pairs(texts, file) if is_pair else _read_texts(texts, file)
+    for given, answer in zip(inputs, model(inputs, batch_size), strict=True):
+        yield {**dict(zip(names, given if is_pair else [given], strict=True)), **answer}
 
 
 def _ask_pretrained(task, model, texts, file, top_k, batch_size, columns):
     """Yields a line of output for each text or pair."""
     pairs = task == "next-sentence"
-    given = _read_pairs(texts, file, columns) if pairs else _read_texts(texts, file, columns[0])
+    text_column, pair_column = columns.get("text", "text"), columns.get("pair", "text_pair")
+    given = (
+        _read_pairs(texts, file, text_column, pair_column) if pairs else _read_texts(texts, file, text_column)
+    )
     quiet_import()
     from keras_bert_app.task_model import load
 
@@ -102,7 +120,7 @@ def _ask_pretrained(task, model, texts, file, top_k, batch_size, columns):
             yield {"text": text, "masks": masks}
 
 
-def _read_texts(texts, file, text_column):
+def _read_texts(texts, file, text_column="text"):
     """The texts of the command line, of a file, or else of standard input."""
     from keras_bert_app.data import readers
 
@@ -121,7 +139,7 @@ def _read_texts(texts, file, text_column):
     return texts
 
 
-def _read_pairs(texts, file, columns):
+def _read_pairs(texts, file, *columns):
     """The pair of texts of the command line, or the pairs of a file."""
     from keras_bert_app.data import readers
 
@@ -129,9 +147,6 @@ def _read_pairs(texts, file, columns):
         raise ValueError("give texts or --file, not both")
     if not file:
         if len(texts) != 2:
-            raise ValueError(f"--task next-sentence takes two texts, {len(texts)} are given: or give --file")
+            raise ValueError(f"give two texts, {len(texts)} are given, or give --file")
         return [tuple(texts)]
-    pairs = [tuple(row[column] for column in columns) for row in readers.read_rows(file, *columns)]
-    if not pairs:
-        raise ValueError(f"{file} is empty: give at least one pair")
-    return pairs
+    return readers.read_pairs(file, *columns)

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_bert_app import files, handles, heads, task_model
+from keras_bert_app import files, handles, task_model
 from keras_bert_app.checkpoints import names, opening, saving, writing
 from keras_bert_app.encoder import bert_encoder, encoder_config
 
@@ -128,12 +128,16 @@ def _read(source, format, kept, ignore, offline):
         run = task_model.load(source)
         config = encoder_config(run.model)
         encoder = bert_encoder(config, "float32")
-        model = heads.text_classifier(encoder, len(run.labels))
+        model = run.task.build(encoder, 0.0)
         values = dict(writing.stored(run.model, names.KERAS_BERT_APP, config))
         for variable in model.weights:
             if variable.path in values:
                 variable.assign(values[variable.path])
-        return run.preprocessor, encoder, model, writing.heads_of(model), {"labels": run.labels}
+        problem_type = getattr(run.task, "problem_type", None)
+        if problem_type == "single_label_classification":  # as everybody supposes
+            problem_type = None
+        answers = {"labels": run.labels, "problem_type": problem_type}
+        return run.preprocessor, encoder, model, writing.heads_of(model), answers
     checkpoint = handles.open_checkpoint(source, offline)
     preprocessor = None
     if checkpoint.tokenizer:

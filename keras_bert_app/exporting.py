@@ -3,16 +3,16 @@
 from pathlib import Path
 
 from keras_bert_app import files, task_model
-from keras_bert_app.tasks import get_task
 
 
 def export(model, folder):
     """Writes the next version of a SavedModel that takes text.
 
-    The signature `serving_default` takes `text`, string `(batch,)`. For text classification it
-    returns `label`, string `(batch,)`; `score`, float32 `(batch,)`; `classes`, string
-    `(batch, num_classes)`; and `probabilities`, float32 `(batch, num_classes)`. To load it
-    in Python, `import tensorflow_text` first: its operations are part of the graph.
+    The signature `serving_default` takes a string `(batch,)` for each text: `text`, `text` and `text_pair`,
+    or `question` and `context`. What it returns the modules of `signatures` say; for text classification
+    with one label it is `label`, string `(batch,)`; `score`, float32 `(batch,)`; `classes`, string
+    `(batch, num_classes)`; and `probabilities`, float32 `(batch, num_classes)`. To load it in Python,
+    `import tensorflow_text` first: its operations are part of the graph.
 
     Args:
         model: `TaskModel`, or the run folder of one.
@@ -46,10 +46,10 @@ def export(model, folder):
         else []
     )
     path = folder / str(max(versions, default=0) + 1)
-    function, signature = get_task(model.task).serve(model.model, model.preprocessor, model.labels)
     archive = keras.export.ExportArchive()
     # The endpoint brings its variables along; `track` would write each of them a second time.
-    archive.add_endpoint("serving_default", function, signature)
+    for name, (function, signature) in model.task.serve(model.model, model.preprocessor).items():
+        archive.add_endpoint(name, function, signature)
     with files.whole(path) as temporary:
         try:
             archive.write_out(str(temporary), verbose=False)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bert_app.data import buckets, readers
+from keras_bert_app.data import buckets, features, readers
 from keras_bert_app.preprocessing.vocabulary_file import SUFFIX
 
 MASK = "[MASK]"
@@ -74,11 +74,11 @@ class FillMask:
                 raise ValueError(
                     f"text {index} has no {MASK}: write it, in capitals, in the place of a word: {text!r:.80}"
                 )
-        rows = buckets.encode(self.preprocessor, texts)
-        positions = self._positions(texts, rows)
+        encoded = features.encode(self.preprocessor, texts)
+        positions = self._positions(texts, encoded.rows["input_word_ids"])
         answers = [None] * len(texts)
-        for indices in buckets.sorted_batches([len(row) for row in rows["input_word_ids"]], batch_size):
-            batch = buckets.pad(rows, indices)
+        for indices in buckets.sorted_batches(encoded.lengths(), batch_size):
+            batch = encoded.inputs(indices)
             width = max(len(positions[index]) for index in indices)
             batch["masked_lm_positions"] = np.zeros((len(indices), width), "int32")
             for row, index in enumerate(indices):
@@ -115,7 +115,7 @@ class FillMask:
     def _positions(self, texts, rows):
         """Where each text has its masks, list of int arrays `(masks,)`."""
         mask = self.preprocessor.tokenizer.token_to_id(MASK)
-        positions = [np.flatnonzero(row == mask) for row in rows["input_word_ids"]]
+        positions = [np.flatnonzero(row == mask) for row in rows]
         for index, (text, found) in enumerate(zip(texts, positions, strict=True)):
             if len(found) != text.count(MASK):
                 raise ValueError(
@@ -176,11 +176,11 @@ class NextSentence:
         self.model = _without_compilation(keras.Model(inputs, model.output["nsp_logits"]))
 
     def __call__(self, pairs, batch_size=32):
-        pairs = _check_pairs(pairs)
+        pairs = readers.check_pairs(pairs)
         _check_batch_size(batch_size)
         if not pairs:
             return []
-        logits = buckets.predict(self.model, buckets.encode(self.preprocessor, pairs), batch_size)
+        logits = buckets.predict(self.model, features.encode(self.preprocessor, pairs), batch_size)
         scores = _softmax(logits)[:, 0].tolist()  # index 0: it is the next
         return [{"is_next": score >= 0.5, "score": score} for score in scores]
 
@@ -197,18 +197,6 @@ def _check_head(model, output, head):
 def _check_batch_size(batch_size):
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r}: give a whole number of at least 1")
-
-
-def _check_pairs(pairs):
-    """The list of pairs, tuples of two texts, if each can be used."""
-    alone = isinstance(pairs, tuple) and all(isinstance(text, str) for text in pairs)
-    pairs = [pairs] if alone or isinstance(pairs, str) else list(pairs)
-    for index, pair in enumerate(pairs):
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise ValueError(f"pair {index} is {pair!r:.80}: give two texts, (first, second)")
-        for place, text in zip(("first", "second"), pair, strict=True):
-            readers.check_text(text, f"pair {index}, {place}")
-    return [tuple(pair) for pair in pairs]
 
 
 def _that_knows_masks(preprocessor):

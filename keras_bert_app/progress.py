@@ -162,7 +162,8 @@ def plot_history(history, path):
     from matplotlib.ticker import MaxNLocator
 
     axis = "epoch" if "epoch" in history[0] else "step"
-    metrics = [k for k in history[0] if f"validation_{k}" in history[0] or k in ("loss", "accuracy")]
+    numbers = [k.removeprefix("validation_") for k in history[0] if not k.endswith(SPEED)]
+    metrics = [k for k in dict.fromkeys(numbers) if k not in ("epoch", "step", "length", "seconds")]
     figure = Figure(figsize=(4.5 * len(metrics), 3.5), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         for name, label in ((metric, "training"), (f"validation_{metric}", "validation")):

@@ -5,30 +5,30 @@ import tempfile
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_bert_app import files, handles, pretrained_answers
 from keras_bert_app.bundled import DEFAULT
-from keras_bert_app.data import buckets, readers
+from keras_bert_app.data import buckets
 from keras_bert_app.registry import custom_objects
-from keras_bert_app.tasks import get_task
+from keras_bert_app.tasks import check_columns, get_task, options_of, replaced, task_class, task_names
 
 
 class TaskModel:
-    """A preprocessor, a model and the labels of a task; call it with texts.
+    """A task, a preprocessor and a model; call it with texts.
 
     Args:
-        task: name of the task, such as `"text-classification"`.
+        task: the task, see `tasks`; or its name, and then its options follow as `options`.
         preprocessor: `BertPreprocessor`.
         model: `keras.Model` from the encoder's inputs to the task's output.
-        labels: the labels, in the order of the outputs.
+        options: dict of the options of a task that is named, such as `{"labels": ["no", "yes"]}`.
 
     Call arguments:
-        texts: str or list of str.
+        inputs: a list of what the task takes: str, or tuples of two for pairs of texts. One alone is a
+            list of one.
         batch_size: texts that go through the model together.
 
     Returns:
-        list of dicts, one for each text; see the task's `answers`.
+        list of dicts, one for each input; see the task's `answers`.
 
     Raises:
         ValueError: a text is empty or 1 MB and more; the message names its index.
@@ -41,32 +41,45 @@ class TaskModel:
     ```
     """
 
-    def __init__(self, task, preprocessor, model, labels):
-        self.task = task
+    def __init__(self, task, preprocessor, model, options=None):
+        self.task = get_task(task, **(options or {}))
         self.preprocessor = preprocessor
         self.model = model
-        self.labels = labels
         if keras.config.backend() == "tensorflow":
             model.jit_compile = False  # XLA would compile anew for each length
 
-    def __call__(self, texts, batch_size=32):
-        outputs = self.outputs(readers.check_texts(texts), batch_size)
-        return get_task(self.task).answers(outputs, self.labels)
+    @property
+    def labels(self):
+        """The labels, in the order of the outputs; None for a task without."""
+        return getattr(self.task, "labels", None)
 
-    def outputs(self, texts, batch_size=32):
-        """The model's raw outputs for a list of texts, array `(texts, ...)`."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size!r}: give a whole number of at least 1")
-        if not texts:
-            return np.empty((0, *self.model.output_shape[1:]), "float32")
-        return buckets.predict(self.model, buckets.encode(self.preprocessor, texts), batch_size)
+    def __call__(self, inputs, batch_size=32):
+        inputs = self.task.check(inputs)
+        return self.task.answers(*self._ask(inputs, batch_size), inputs)
 
-    def evaluate(self, data, batch_size=32):
-        """How good the answers for labelled texts are.
+    def outputs(self, inputs, batch_size=32):
+        """The model's raw outputs for a list of inputs, one for each item, see `Features`."""
+        return self._ask(list(inputs), batch_size)[0]
+
+    def _ask(self, inputs, batch_size):
+        features = self.task.encode(self.preprocessor, inputs)
+        return self.predict(features, batch_size), features
+
+    def predict(self, features, batch_size=32):
+        """The model's raw outputs for `Features`, one for each item."""
+        return buckets.predict(self.model, features, batch_size, self.task.per_piece)
+
+    def evaluate(self, data, batch_size=32, columns=None, predictions=None):
+        """How good the answers for examples are.
 
         Args:
-            data: a path or an iterable of `(text, label)`; see `read_labelled`.
+            data: a path or an iterable of `(input, target)`; see the task's `read`.
             batch_size: texts that go through the model together.
+            columns: dict of the names of columns, if they are others: of `"text"`, `"pair"` and
+                `"label"`.
+            predictions: for question answering, path of a `.json` file to which the answers are written as
+                the scripts of SQuAD read them; how sure it is that there is none goes to a file beside it,
+                which ends in `-null-odds.json`.
 
         Returns:
             dict, see the task's `report`; for text classification with `accuracy`,
@@ -75,16 +88,38 @@ class TaskModel:
         Raises:
             ValueError: the data cannot be used, or hold a label that the model does not know.
         """
-        task = get_task(self.task)
-        examples = task.read(data)
-        task.encode_labels(examples, self.labels)  # an unknown label is an error before the work
-        outputs = self.outputs([text for text, _ in examples], batch_size)
-        return task.report(examples, outputs, self.labels)
+        examples = self.task.read(data, check_columns(columns))
+        features = self.task.encode(self.preprocessor, [given for given, _ in examples])
+        self.task.targets(features, examples)  # an unknown label is an error before the work
+        if predictions is not None and not hasattr(self.task, "predictions"):
+            raise ValueError(f"predictions={str(predictions)!r}: {self.task.name} has no format for them")
+        outputs = self.predict(features, batch_size)
+        if predictions is not None:
+            self._write_predictions(Path(predictions), outputs, features, examples)
+        return self.task.report(outputs, features, examples)
+
+    def _write_predictions(self, path, outputs, features, examples):
+        found = self.task.predictions(outputs, features, examples)
+        odds = path.with_name(f"{path.name.removesuffix('.json')}-null-odds.json")
+        for name, target in (("null_odds", odds), ("predictions", path)):
+            if name in found:
+                with files.whole(target) as temporary:
+                    files.write_json(temporary, found[name])
+
+    def validate(self, features, examples, batch_size=32):
+        """See `evaluate`, of examples that are encoded already, with the threshold that is best for them."""
+        outputs = self.predict(features, batch_size)
+        task = self.task.tuned(outputs, features, examples) if self.task.is_tuned else self.task
+        return task.report(outputs, features, examples)
 
     def text_model(self):
-        """One `keras.Model` from strings `(batch,)` to the task's output, preprocessing inside."""
-        text = keras.Input((), dtype="string", name="text")
-        return keras.Model(text, self.model(self.preprocessor(text)), name="text_model")
+        """One `keras.Model` from strings `(batch,)` to the task's output, preprocessing inside.
+
+        It has an input for each text that the task takes: `text`, and `text_pair` for pairs.
+        """
+        texts = [keras.Input((), dtype="string", name=name) for name in self.task.text_inputs]
+        packed = self.preprocessor(tuple(texts) if len(texts) > 1 else texts[0])
+        return keras.Model(texts if len(texts) > 1 else texts[0], self.model(packed), name="text_model")
 
     def save(self, folder, **details):
         """Writes `model.keras`, `labels.json` and `config.json` to an existing folder.
@@ -95,21 +130,27 @@ class TaskModel:
         """
         folder = Path(folder)
         self.text_model().save(folder / "model.keras")
-        files.write_json(folder / "labels.json", self.labels)
-        files.write_json(folder / "config.json", {"task": self.task, **details})
+        options = options_of(self.task)
+        labels = options.pop("labels", None)
+        if labels is not None:
+            files.write_json(folder / "labels.json", labels)
+        files.write_json(folder / "config.json", {"task": self.task.name, "options": options, **details})
 
 
-def load(handle=None, offline=False, task=None):
+def load(handle=None, offline=False, task=None, options=None):
     """A model that answers: what `finetune` saved, a classifier of somebody else, or a pretrained BERT.
 
     Args:
-        handle: the run folder; or what `open_checkpoint` takes, if there is a text classifier in it,
+        handle: the run folder; or what `open_checkpoint` takes, if there is the head of a task in it,
             such as `"hf://organization/name"`, or, with `task`, the head that the task needs; it
             then defaults to `"bert_mini_reviews"`, which comes with the package.
         offline: True to make no request.
         task: None for a fine-tuned model; or what a pretrained BERT shall do with the head that it was
             pretrained with: `"fill-mask"`, guess masked words, or `"next-sentence"`, tell whether a
             text follows another.
+        options: dict of options of the task of a fine-tuned model, in the place of its own; of a model that
+            somebody else has trained what its files do not say, such as `{"pairs": True}` or
+            `{"no_answer": True}`.
 
     Returns:
         A `TaskModel`; for `"fill-mask"` a `pretrained_answers.FillMask`, for `"next-sentence"` a
@@ -142,7 +183,7 @@ def load(handle=None, offline=False, task=None):
         if any((folder / name).is_file() for name in ("labels.json", "model.keras")):
             if task is not None:
                 raise ValueError(f"{folder} is a fine-tuned model: {task} needs a pretrained one")
-            return _load_run(folder)
+            return _load_run(folder, options)
     checkpoint = handles.open_checkpoint(handle, offline)
     where, heads = checkpoint.tensors.path, ", ".join(checkpoint.heads) or "none"
     if task is not None:
@@ -150,39 +191,35 @@ def load(handle=None, offline=False, task=None):
         if head not in checkpoint.heads:
             raise ValueError(f"{where} has no {head} head, which {task} needs: its heads are {heads}")
         return answer(handles.build_preprocessor(checkpoint), checkpoint.build("pretrainer")[1])
-    if "text_classifier" not in checkpoint.heads:
+    found = [name for name in task_names() if task_class(name).head in checkpoint.heads]
+    if not found:
         possible = [name for name, (head, _) in tasks.items() if head in checkpoint.heads]
         remedy = f". Without fine-tuning there is task={' or '.join(map(repr, possible))}" if possible else ""
-        raise ValueError(f"{where} is no fine-tuned text classifier: its heads are {heads}{remedy}")
-    if checkpoint.labels is None or len(checkpoint.labels) < 2:
-        raise ValueError(f"{where} has no names of labels, or fewer than two: text-classification needs them")
-    if checkpoint.problem_type not in (None, "single_label_classification"):
-        raise ValueError(
-            f"{where} is for {checkpoint.problem_type}, which text-classification is not: "
-            'give it to from_pretrained(..., head="text_classifier") for its logits'
-        )
+        raise ValueError(f"{where} is no fine-tuned model: its heads are {heads}{remedy}")
+    task = task_class(found[0]).of_checkpoint(checkpoint.labels, checkpoint.problem_type, where)
     preprocessor = handles.build_preprocessor(checkpoint)
-    model = checkpoint.build("text_classifier")[1]
-    return TaskModel("text-classification", preprocessor, model, checkpoint.labels)
+    return TaskModel(replaced(task, options), preprocessor, checkpoint.build(task.head)[1])
 
 
-def _load_run(folder):
+def _load_run(folder, options):
     """The model in a run folder of `finetune`."""
-    for name in ("config.json", "labels.json", "model.keras"):
+    for name in ("config.json", "model.keras"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no fine-tuned model: there is no {name}. Give a run folder")
     try:
-        config, labels = (
-            json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "labels.json")
-        )
+        config, labels = (_read_json(folder / name) for name in ("config.json", "labels.json"))
         if not isinstance(config, dict) or "task" not in config:
             raise ValueError("config.json names no task")
         text_model = keras.saving.load_model(
             folder / "model.keras", custom_objects=custom_objects(), compile=False
         )
-        preprocessor, model = text_model.layers[1:]
-        if len(labels) != model.output_shape[-1]:
-            raise ValueError(f"labels.json has {len(labels)} labels, the model {model.output_shape[-1]}")
+        preprocessor = next(layer for layer in text_model.layers if hasattr(layer, "tokenizer"))
+        model = next(layer for layer in text_model.layers if isinstance(layer, keras.Model))
+        kept = {**config["options"], **({} if labels is None else {"labels": labels})}
+        task = get_task(config["task"], **kept)
+        if hasattr(task, "labels") and len(labels or "1") != model.output_shape[-1]:
+            number = "is missing" if labels is None else f"has {len(labels)} labels"
+            raise ValueError(f"labels.json {number}, the model {model.output_shape[-1]}")
     except Exception as error:  # what a damaged archive raises depends on which byte is wrong
         message = str(error).strip().split("\n")[0]
         if getattr(error, "errno", None) is not None:  # not the file's fault: a full temporary folder, say
@@ -190,4 +227,9 @@ def _load_run(folder):
                 f"cannot load {folder}: {message}. Free space in {tempfile.gettempdir()}"
             ) from error
         raise ValueError(f"{folder} is damaged or no fine-tuned model: {message}. Train it again") from error
-    return TaskModel(config["task"], preprocessor, model, labels)
+    return TaskModel(replaced(task, options), preprocessor, model)
+
+
+def _read_json(path):
+    """What is in a JSON file, None if there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -12,14 +12,12 @@ from keras_bert_app import files, optimization, run_folder
 from keras_bert_app.arguments import check_arguments
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpointing import RunState, fingerprint
-from keras_bert_app.data import buckets
 from keras_bert_app.handles import check_sequence_length, from_pretrained
-from keras_bert_app.progress import TensorBoardEvents
+from keras_bert_app.progress import TensorBoardEvents, say
 from keras_bert_app.task_model import TaskModel
-from keras_bert_app.tasks import get_task
+from keras_bert_app.tasks import check_columns, get_task, options_of
 from keras_bert_app.training_loop import TrainingLoop
 
-SEQUENCE_LENGTH = 128  # by default; BERT's cost grows with it
 PACKAGES = ("keras", "tensorflow", "tensorflow-text")
 
 
@@ -43,6 +41,7 @@ def finetune(
     patience=None,
     checkpoint_minutes=5,
     tensorboard=False,
+    columns=None,
 ):
     """Fine-tunes a BERT for a task and saves the result in a run folder.
 
@@ -55,8 +54,10 @@ def finetune(
     numbers are not part of the state).
 
     Args:
-        task: name of the task, `"text-classification"`.
-        train: path or iterable of `(text, label)`, see `read_labelled`.
+        task: name of the task, such as `"text-classification"`, or the task itself, such as
+            `TextClassification(stride=128)`, for options other than its own.
+        train: path or iterable of examples, see the task's `read`; for text classification of
+            `(text, label)`, see `read_labelled`.
         validation: the same, or None.
         output: the run folder; must not exist.
         model: a handle for `from_pretrained`, or its result `(preprocessor, encoder)`; the
@@ -64,8 +65,8 @@ def finetune(
         epochs: how often the training data are gone through.
         batch_size: examples of a training step.
         learning_rate: the highest learning rate.
-        sequence_length: word pieces of the longest input. Defaults to 128 for a handle, or the
-            most that its encoder takes, and to the preprocessor's own otherwise.
+        sequence_length: word pieces of the longest input. Defaults to 128 for a handle, for question
+            answering to 384, or the most that its encoder takes, and to the preprocessor's own otherwise.
         seed: of the head's weights, the order of the examples and dropout.
         precision: `"float32"`, the default, or `"mixed_bfloat16"`; only for a handle.
         warmup: share of the steps in which the learning rate rises.
@@ -75,6 +76,8 @@ def finetune(
         patience: stop after so many epochs without a better validation metric.
         checkpoint_minutes: time between two saves of the state; it is also saved after each epoch.
         tensorboard: also write events for TensorBoard to `tensorboard/` in the run folder.
+        columns: dict of the names of columns of the data, if they are others: of `"text"`, `"pair"`, for
+            the second text of a pair, and `"label"`.
 
     Returns:
         A `TaskModel`, which is called with texts.
@@ -122,45 +125,53 @@ def finetune(
         raise ValueError(f"patience={patience} needs validation data: give some")
     if tensorboard:
         TensorBoardEvents.check()
-    functions = get_task(task)
-    examples = functions.read(train)
-    labels = functions.find_labels(examples)
-    targets = [functions.encode_labels(examples, labels)]
-    if class_weights is not None:
-        targets.append(_example_weights(class_weights, targets[0], labels))
-    held_out = None if validation is None else functions.read(validation)
-    if held_out is not None:
-        functions.encode_labels(held_out, labels)  # an unknown label is an error before the work
+    task = get_task(task)
+    if class_weights is not None and not hasattr(task, "labels"):
+        raise ValueError(f"class_weights={class_weights!r}: {task.name} has no classes, leave it out")
+    columns = check_columns(columns)
+    examples = task.read(train, columns)
+    held_out = None if validation is None else task.read(validation, columns)
+    task = task.learn(examples)
 
     keras.utils.set_random_seed(seed)
-    preprocessor, encoder = _load_model(model, sequence_length, precision)
-    result = TaskModel(task, preprocessor, functions.build(encoder, labels, dropout), labels)
+    preprocessor, encoder = _load_model(model, sequence_length, precision, task.sequence_length)
+    features = task.encode(preprocessor, [given for given, _ in examples])
+    targets = task.targets(features, examples, class_weights)
+    if held_out is not None:
+        held_out_features = task.encode(preprocessor, [given for given, _ in held_out])
+        task.targets(held_out_features, held_out)  # an unknown label is an error before the work
+        held_out = held_out_features, held_out
+    _warn_of_cut(features, preprocessor)
+    result = TaskModel(task, preprocessor, task.build(encoder, dropout))
     _seed_dropout(result.model, seed)
     arguments["sequence_length"] = preprocessor.sequence_length
     arguments["precision"] = encoder.get_layer("pooler").dtype_policy.name
     identity = {
-        "task": task,
+        "task": task.name,
+        **options_of(task),
         **arguments,
-        "data": fingerprint([examples, held_out], result.model.variables),
+        "data": fingerprint([examples, held_out and held_out[1]], result.model.variables),
     }
     state = RunState(output.with_name(output.name + ".unfinished"), identity)
     events = TensorBoardEvents(state.folder / "tensorboard") if tensorboard else None
-    steps = epochs * -(-len(examples) // batch_size)
+    steps = epochs * -(-len(features) // batch_size)
     trainer = _compile(result, optimization.adamw(learning_rate, steps, warmup, weight_decay))
     loop = TrainingLoop(result, trainer, state, arguments, checkpoint_minutes, events)
-    rows = buckets.encode(preprocessor, [text for text, _ in examples])
+    say(f"{task.name}: {task.describe()}")
     try:
-        history = loop.run(rows, targets, held_out)
+        history = loop.run(features, targets, held_out)
     except FloatingPointError:
         shutil.rmtree(state.folder)  # there is nothing to go on from
         raise
-    _warn_if_collapsed(result, held_out or examples)
+    if held_out and task.is_tuned:
+        result.task = task.tuned(result.predict(held_out[0], batch_size), *held_out)
+    _warn_if_collapsed(result, held_out[1] if held_out else examples)
     details = {"recipe": arguments, "train_examples": len(examples), "seconds": time.monotonic() - started}
     _save(result, output, state.folder, history, details)
     return result
 
 
-def _load_model(model, sequence_length, precision):
+def _load_model(model, sequence_length, precision, default):
     """The preprocessor and the encoder of a handle, or of a pair that the user has loaded."""
     if isinstance(model, tuple) and not any(isinstance(part, str | Path) for part in model):
         if precision is not None:
@@ -171,7 +182,7 @@ def _load_model(model, sequence_length, precision):
     else:
         preprocessor, encoder = from_pretrained(model, dtype=precision or "float32")
         if sequence_length is None:
-            sequence_length = min(SEQUENCE_LENGTH, preprocessor.sequence_length)
+            sequence_length = min(default, preprocessor.sequence_length)
     if sequence_length is not None:
         preprocessor = preprocessor.replace(sequence_length=sequence_length)
     check_sequence_length(preprocessor.sequence_length, encoder)
@@ -186,39 +197,38 @@ def _seed_dropout(model, seed):
             variable.assign(np.array([random.integers(2**31), 0], variable.dtype))
 
 
-def _example_weights(class_weights, targets, labels):
-    """The weight of each example, float32 `(examples,)`."""
-    if class_weights == "balanced":
-        counts = np.bincount(targets, minlength=len(labels))
-        weights = len(targets) / (len(labels) * counts)
-    elif isinstance(class_weights, dict) and set(class_weights) == set(labels):
-        weights = np.array([class_weights[label] for label in labels])
-    else:
-        raise ValueError(f"class_weights={class_weights!r}: give 'balanced' or a weight for each of {labels}")
-    return weights.astype("float32")[targets]
-
-
 def _compile(result, optimizer):
     """A model of the same layers to be trained; `result.model` stays as it is to be saved."""
-    functions = get_task(result.task)
-    trainer = keras.Model(result.model.input, result.model.output)
+    trainer = keras.Model(result.model.input, result.task.training_output(result.model))
     # XLA would compile anew for each length, and is slower on a CPU; JAX has nothing else.
     jit_compile = "auto" if keras.config.backend() == "jax" else False
-    trainer.compile(optimizer, functions.loss(), metrics=[functions.METRIC], jit_compile=jit_compile)
+    trainer.compile(optimizer, jit_compile=jit_compile, **result.task.compile_options())
     return trainer
+
+
+def _warn_of_cut(features, preprocessor):
+    if features.cut:
+        number = len(set(features.examples.tolist()))
+        warnings.warn(
+            f"{features.cut:,} of {number:,} examples ({features.cut / number:.0%}) do not fit in "
+            f"sequence_length={preprocessor.sequence_length} and are cut: give a larger one, or read long "
+            "texts in windows, see the task's stride",
+            stacklevel=3,
+        )
 
 
 def _warn_if_collapsed(result, examples):
     order = np.random.default_rng(0).permutation(len(examples))  # the file may be sorted by label
     some = [examples[i] for i in order[:512]]
-    texts = [text for text, _ in some]
-    if len({label for _, label in some}) > 1 and get_task(result.task).collapsed(result.outputs(texts)):
-        warnings.warn(
-            f"the model gives all of {len(texts)} texts the same answer: the training collapsed, or the "
-            "labels are very uneven. Try a lower learning rate, more epochs, another seed, or "
-            "class_weights='balanced'",
-            stacklevel=3,
-        )
+    if len({str(target) for _, target in some}) > 1:
+        features = result.task.encode(result.preprocessor, [given for given, _ in some])
+        if result.task.collapsed(result.predict(features), features):
+            warnings.warn(
+                f"the model gives all of {len(some)} texts the same answer: the training collapsed, or the "
+                "labels are very uneven. Try a lower learning rate, more epochs or another seed; for one "
+                "label a text, class_weights='balanced' too",
+                stacklevel=3,
+            )
 
 
 def _save(result, output, unfinished, history, details):

@@ -9,7 +9,6 @@ from keras_bert_app.checkpointing import SaveState, leave, stop_signals
 from keras_bert_app.data import buckets
 from keras_bert_app.feeding import Feed
 from keras_bert_app.progress import FitProgress, describe, say
-from keras_bert_app.tasks import get_task
 
 
 class TrainingLoop:
@@ -31,38 +30,38 @@ class TrainingLoop:
         self.arguments = arguments
         self.checkpoint_minutes = checkpoint_minutes
         self.events = events
-        self.metric = get_task(result.task).METRIC
+        self.metric = result.task.metric
         trainer.optimizer.build(trainer.trainable_variables)
         self.variables = [*trainer.variables, *trainer.optimizer.variables]
         self.history = []
 
-    def run(self, rows, targets, held_out):
+    def run(self, features, targets, held_out):
         """Trains, and leaves the model with the weights of the best epoch, or of the last.
 
         Args:
-            rows: training texts, from `buckets.encode`.
-            targets: list of arrays `(rows,)`: labels and, maybe, weights.
-            held_out: validation examples or None.
+            features: `Features` of the training examples.
+            targets: what the outputs shall be, and weights or None, see the tasks' `targets`.
+            held_out: `Features` and examples of the validation, or None.
 
         Returns:
             list of dicts, one for each epoch: loss, metric, speed.
         """
         first_epoch, first_step, metrics = self._restore()
         with stop_signals() as self.stopped:
-            self._run_epochs(rows, targets, held_out, first_epoch, first_step, metrics)
+            self._run_epochs(features, targets, held_out, first_epoch, first_step, metrics)
         if held_out is not None:
             self.state.restore_best(self.result.model.variables)
         return self.history
 
-    def _run_epochs(self, rows, targets, held_out, first_epoch, first_step, metrics):
+    def _run_epochs(self, features, targets, held_out, first_epoch, first_step, metrics):
         patience = self.arguments["patience"]
         for epoch in range(first_epoch, self.arguments["epochs"]):
             if patience and self.history and len(self.history) - self._best_epoch() >= patience:
                 say(f"stopped: {patience} epochs without a better validation {self.metric}")
                 break
-            entry, steps = self._train(epoch, first_step, metrics, rows, targets)
+            entry, steps = self._train(epoch, first_step, metrics, features, targets)
             if held_out is not None:
-                report = self.result.evaluate(held_out, self.arguments["batch_size"])
+                report = self.result.validate(*held_out, self.arguments["batch_size"])
                 scores = {f"validation_{name}": report[name] for name in ("loss", self.metric)}
                 entry |= scores
                 self._log((epoch + 1) * steps, scores)
@@ -88,11 +87,10 @@ class TrainingLoop:
         metrics = list(values) if position["step"] else None  # what is left
         return position["epoch"], position["step"], metrics
 
-    def _train(self, epoch, first_step, metrics, rows, targets):
+    def _train(self, epoch, first_step, metrics, features, targets):
         """The rest of one epoch; returns its line of the history and its number of steps."""
         batch_size = self.arguments["batch_size"]
-        lengths = [len(row) for row in rows["input_word_ids"]]
-        batches = buckets.shuffled_batches(lengths, batch_size, [self.arguments["seed"], epoch])
+        batches = buckets.shuffled_batches(features.lengths(), batch_size, [self.arguments["seed"], epoch])
 
         def save(step, metrics_variables):
             variables = [*self.variables, *metrics_variables]
@@ -104,12 +102,14 @@ class TrainingLoop:
         saver = SaveState(save, first_step, metrics, self.checkpoint_minutes, len(batches), self.stopped)
         bar = FitProgress(self._title(epoch), len(batches), first_step, batch_size, log)
         left = batches[first_step:]
-        feed = Feed((buckets.pad(rows, rows_), *(target[rows_] for target in targets)) for rows_ in left)
-        specs = [keras.KerasTensor((None, *target.shape[1:]), target.dtype) for target in targets]
-        inputs = dict.fromkeys(buckets.INPUTS, keras.KerasTensor((None, None), "int32"))
+        feed = Feed(features.batch(items, targets) for items in left)
+        specs = keras.tree.map_structure(
+            lambda array: keras.KerasTensor((None,) * array.ndim, array.dtype),
+            features.batch(left[0], targets),
+        )
         start = time.monotonic()
         try:
-            logs = feed.fit(self.trainer, (inputs, *specs), len(left), [saver, bar], epoch)
+            logs = feed.fit(self.trainer, specs, len(left), [saver, bar], epoch)
         finally:
             bar.close()
         seconds = time.monotonic() - start

@@ -128,6 +128,30 @@ def reviews(number):
     return rows
 
 
+def served(path, **texts):
+    """What a SavedModel answers, in this process: dict of lists and, of strings, of lists of str."""
+    import numpy as np
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    decode = np.vectorize(bytes.decode, otypes="O")
+    found = serve(**{name: tf.constant(values, tf.string) for name, values in texts.items()})
+    return {
+        name: (decode(tensor.numpy()) if tensor.dtype == tf.string else tensor.numpy()).tolist()
+        for name, tensor in found.items()
+    }
+
+
+def not_served(path):
+    """The operations in a SavedModel that TensorFlow Serving cannot run."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    from keras_bert_app import serving_ops
+
+    (graph,) = SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs
+    return serving_ops.not_served(graph.graph_def)
+
+
 def kill_after(monkeypatch, steps, number):
     """Sends the own process a signal after some steps."""
     from keras_bert_app import checkpointing

@@ -56,6 +56,32 @@ def test_from_a_file_to_a_served_model(keras_bert, files):
     assert err == "keras-bert: run exists: choose another output folder, or remove it"
 
 
+@pytest.mark.filterwarnings("ignore:the model gives all")
+def test_pairs_with_several_labels(keras_bert, files):
+    rows = [(f"film {text}", text, f"{label}+seen") for text, label in reviews(70)]
+    (files / "pairs.csv").write_text("a,b,c\n" + "".join(",".join(row) + "\n" for row in rows))
+    columns = ("--text-column", "a", "--pair-column", "b", "--label-column", "c")
+    code, out, err = keras_bert(
+        "finetune", "text-classification", "--train", "pairs.csv", "--model", "bert", "--output", "run",
+        *columns, "--option", "label_separator=+", "--option", "threshold=0.3", "--epochs", 1,
+        "--learning-rate", 0.02, "--sequence-length", 32,
+    )  # fmt: skip
+    assert (code, out) == (0, "run\n"), err
+    code, out, err = keras_bert("evaluate", "run", "--data", "pairs.csv", *columns)
+    assert code == 0, err
+    assert "micro F1" in out
+    assert "labels from probability 0.3 on" in out
+    code, out, err = keras_bert("predict", "run", "a film", "great")
+    assert code == 0, err
+    (answer,) = map(json.loads, out.splitlines())
+    assert (answer["text"], answer["text_pair"]) == ("a film", "great")
+    assert set(answer["scores"]) == {"negative", "positive", "seen"}
+    one_line(*keras_bert("predict", "run", "a film")[::2], "give two texts, 1 are given")
+    for option, message in (("stride", "--option stride has no value"), ("strides=3", "no option 'strides'")):
+        code, _, err = keras_bert(*FINETUNE, "--option", option)
+        one_line(code, err, message)
+
+
 def one_line(code, err, *parts):
     """What every mistake of a user ends with: one line that names the value, exit code not 0."""
     assert code == 1
@@ -108,7 +134,7 @@ def test_mistakes_of_the_others(keras_bert, files, run_folder):
     for command in (("evaluate", "bert", "--data", "test.csv"), ("predict", "bert", "x"),
                     ("export", "bert", "--output", "x")):  # fmt: skip
         code, _, err = keras_bert(*command)
-        one_line(code, err, "is no fine-tuned text classifier: its heads are none")
+        one_line(code, err, "is no fine-tuned model: its heads are none")
     (files / "unknown.csv").write_text("text,label\na film,positive\nfilms,mixed\n")
     code, _, err = keras_bert("evaluate", run_folder, "--data", "unknown.csv")
     one_line(code, err, "row 2 has the label 'mixed'", "'negative', 'positive'")

@@ -343,6 +343,7 @@ def test_predict_next_sentence(predict, folder, next_sentence, tmp_path):
     options = ("--task", "next-sentence", "--model", folder)
     [expected] = next_sentence(PAIRS[0])
     first, second = PAIRS[0]
+    expected["score"] = pytest.approx(expected["score"], abs=1e-6)
     assert predict(*options, first, second) == [{"text": first, "text_pair": second, **expected}]
     (tmp_path / "pairs.csv").write_text(f"text,text_pair\n{first},{second}\n")
     assert predict(*options, "--file", "pairs.csv") == predict(*options, first, second)
@@ -358,9 +359,9 @@ def test_predict_next_sentence(predict, folder, next_sentence, tmp_path):
         (["run", "a", "--model", "bert"], "--model bert needs --task"),
         (["run", "a", "--top-k", 3], "--top-k 3 needs --task fill-mask"),
         (["--task", "next-sentence", "a", "b", "--top-k", 3], "--top-k 3 needs --task fill-mask"),
-        (["--task", "next-sentence", "a"], "takes two texts, 1 are given: or give --file"),
-        (["--task", "next-sentence", "a", "b", "c"], "takes two texts, 3 are given"),
-        (["--task", "next-sentence"], "takes two texts, 0 are given"),
+        (["--task", "next-sentence", "a"], "give two texts, 1 are given, or give --file"),
+        (["--task", "next-sentence", "a", "b", "c"], "give two texts, 3 are given"),
+        (["--task", "next-sentence"], "give two texts, 0 are given"),
         (["--task", "next-sentence", "a", "b", "--file", "x.csv"], "give texts or --file, not both"),
         (["--task", "next-sentence", "--file", "none.csv"], "there is no file none.csv"),
         (["--task", "next-sentence", "--file", "x.txt"], "x.txt: the name must end in .csv"),

@@ -31,10 +31,11 @@ ORDER = [
         "config",
         "feeding",
         "files",
+        "metrics",
         "preprocessing",
         "progress",
     ],
-    ["published", "quiet"],
+    ["published", "quiet", "reports"],
     ["data"],
     ["rematerialization"],
     ["layers"],
@@ -43,6 +44,7 @@ ORDER = [
     ["adaptation", "hub"],
     ["checkpoints"],
     ["preparation", "resizing"],
+    ["signatures"],
     ["tasks", "handles", "checkpointing", "registry", "run_folder"],
     ["pretrained_answers"],
     ["task_model"],
@@ -98,7 +100,7 @@ sys.modules["tensorflow_text"] = None
 import keras_bert_app as kba
 from keras_bert_app import tasks
 kba.bert_encoder, kba.text_classifier, kba.BertConfig, kba.finetune, kba.load
-[tasks.get_task(name).loss() for name in tasks.task_names()]
+[tasks.get_task(name).compile_options() for name in tasks.task_names()]
 print("loaded")
 """
     done = run_python(code)
@@ -145,6 +147,12 @@ def workplace(tmp_path, monkeypatch):
     for name, rows in (("train", reviews(70)), ("validation", reviews(20)), ("test", reviews(30))):
         lines = "".join(f'"{text}",{label}\n' for text, label in rows)
         (tmp_path / f"{name}.csv").write_text("text,label\n" + lines)
+    (tmp_path / "train.conll").write_text("Anna B-person\nlaughs O\n\nthe O\nfilm O\n")
+    question = {"id": "1", "question": "Who laughs?", "answers": [{"text": "Anna", "answer_start": 0}]}
+    other = {"id": "2", "question": "Who weeps?", "answers": []}
+    squad = {"data": [{"paragraphs": [{"context": "Anna laughs.", "qas": [question, other]}]}]}
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}-v2.0.json").write_text(json.dumps(squad))
     (tmp_path / "corpus").mkdir()
     texts = [f"{text}. The cast was {label}. I loved it." for text, label in reviews(70)]
     (tmp_path / "corpus" / "reviews.txt").write_text("\n\n".join(texts))

@@ -10,7 +10,7 @@ import pytest
 from conftest import data_file
 
 import keras_bert_app as kba
-from keras_bert_app.data import buckets, datasets, readers
+from keras_bert_app.data import datasets, readers
 
 ROWS = [('A film, with "quotes"', "good"), ("Zwölf\nBoxkämpfer\x85", "bad"), ("third", "good")]
 
@@ -71,7 +71,9 @@ def test_iterables():
         ("a.csv", "text,label\na,\n", ValueError, "row 1: the label is ''"),
         ("a.csv", "text,label\na,b\n  ,b\n", ValueError, "row 2: the text is empty"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text"\n', ValueError, "after row 1"),
-        ("a.jsonl", '{"text": "a", "label": 1.5}\n', ValueError, "row 1: the label is 1.5"),
+        ("a.jsonl", '{"text": "a", "label": true}\n', ValueError, "row 1: the label is True"),
+        ("a.jsonl", '{"text": "a", "label": NaN}\n', ValueError, "row 1: the label is nan"),
+        ("a.jsonl", '{"text": "a", "label": ["b", ""]}\n', ValueError, "row 1: the label is ''"),
         ("a.jsonl", '{"text": 7, "label": 1}\n', ValueError, "row 1: the text is 7"),
         ("a.jsonl", '{"text": "a", "label": null}\n', ValueError, "row 1: there is no 'label'"),
         ("a.jsonl", '["a", 1]\n', ValueError, "row 1: there is no 'text'"),
@@ -215,62 +217,36 @@ def test_real_imdb_and_glue():
     assert len(kba.read_labelled(data_file("glue/MRPC/train.tsv.gz"), "#1 String", "Quality")) == 3668
 
 
-# Length buckets
+def test_pairs_and_several_labels_and_numbers(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("first,second,label\na,b,x|y\nc,d,\ne,f,y | x\n")
+    assert kba.read_labelled(path, "first", pair_column="second", label_separator="|") == [
+        (("a", "b"), ["x", "y"]), (("c", "d"), []), (("e", "f"), ["y", "x"]),
+    ]  # fmt: skip
+    path.write_text("text,label\na,1.5\nb,2\n")
+    assert kba.read_labelled(path) == [("a", 1.5), ("b", 2.0)]
+    path.write_text("text,label\na,5e-05\nb,+.5\nc, 1.\n")
+    assert kba.read_labelled(path) == [("a", 5e-05), ("b", 0.5), ("c", 1)]
+    path.write_text("text,label\na,0.0\nb,1.0\n")  # as pandas writes whole numbers
+    assert [str(label) for _, label in kba.read_labelled(path)] == ["0", "1"]
+    path.write_text("text,label\na,1.2.3\nb,2.0\n")
+    assert kba.read_labelled(path) == [("a", "1.2.3"), ("b", "2.0")]
+    path.write_text("text,label\na,1.5\nb,01\n")
+    assert kba.read_labelled(path) == [("a", "1.5"), ("b", "01")]
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "label": ["x", 2]}\n{"text": "b", "label": "x|y"}\n')
+    assert kba.read_labelled(path, label_separator="|") == [("a", ["x", 2]), ("b", ["x", "y"])]
+    with pytest.raises(ValueError, match="row 1 has the label 1 more than once: .* not a 0 or 1 for each"):
+        kba.read_labelled([("a", np.array([0, 1, 1]))])
+    assert kba.read_labelled([(["a", "b"], 1)]) == [(("a", "b"), 1)]
+    for pair, message in ((("a", " "), "row 1, second: the text is empty"), (("a",), "row 1 is .*two texts")):
+        with pytest.raises(ValueError, match=message):
+            kba.read_labelled([(pair, 1)])
 
 
-@pytest.fixture(scope="module")
-def rows():
-    random = np.random.default_rng(5)
-    lengths = random.integers(3, 60, 1000)
-    return {
-        "input_word_ids": [random.integers(1, 90, n).astype("int32") for n in lengths],
-        "input_type_ids": [np.full(n, n % 2, "int32") for n in lengths],
-    }
-
-
-def test_pad(rows):
-    batch = buckets.pad(rows, [4, 9])
-    lengths = [len(rows["input_word_ids"][i]) for i in (4, 9)]
-    assert batch["input_word_ids"].shape == (2, -(-max(lengths) // 8) * 8)
-    for row, (index, length) in enumerate(zip((4, 9), lengths, strict=True)):
-        for name in rows:
-            np.testing.assert_array_equal(batch[name][row, :length], rows[name][index])
-            assert not batch[name][row, length:].any()
-        np.testing.assert_array_equal(
-            batch["input_mask"][row], np.arange(batch["input_mask"].shape[1]) < length
-        )
-
-
-def test_shuffled_batches(rows):
-    lengths = [len(row) for row in rows["input_word_ids"]]
-    batches = buckets.shuffled_batches(lengths, 16, [3, 0])
-    assert sorted(np.concatenate(batches)) == list(range(1000))
-    assert sorted(map(len, batches)) == [8] + [16] * 62
-    again, other = (buckets.shuffled_batches(lengths, 16, [3, epoch]) for epoch in (0, 1))
-    assert [list(b) for b in again] == [list(b) for b in batches]
-    assert [list(b) for b in other] != [list(b) for b in batches]
-
-    def padding(batches):
-        sizes = [buckets.pad(rows, batch)["input_mask"] for batch in batches]
-        return 1 - sum(m.sum() for m in sizes) / sum(m.size for m in sizes)
-
-    at_random = np.array_split(np.random.default_rng(0).permutation(1000), 63)
-    assert padding(batches) < 0.15 < 0.4 < padding(at_random)
-
-
-def test_predict_restores_the_order(rows):
-    inputs = {n: keras.Input((None,), dtype="int32", name=n) for n in buckets.pad(rows, [0])}
-    lengths = keras.ops.sum(inputs["input_mask"], axis=1, keepdims=True)
-    model = keras.Model(inputs, lengths)
-    model.jit_compile = False
-    found = buckets.predict(model, rows, batch_size=32)
-    np.testing.assert_array_equal(found[:, 0], [len(row) for row in rows["input_word_ids"]])
-
-
-def test_encode(pretrained):
-    preprocessor, _ = kba.from_pretrained(pretrained)
-    texts = ["the film"] * 1500 + ["great"]
-    rows = buckets.encode(preprocessor, texts)
-    assert [list(row) for row in rows["input_word_ids"][1499:]] == [[2, 6, 7, 3], [2, 9, 3]]
-    pairs = buckets.encode(preprocessor, [("the film", "great"), ("the", "plot")])
-    assert [list(row) for row in pairs["input_type_ids"]] == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1]]
+def test_a_file_without_a_line_of_names(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("gj04\t1\t\tOur friends \"won't buy\n\ngj04\t0\t*\tOne more\n")
+    assert kba.read_labelled(path, "4", "2") == [("Our friends \"won't buy", 1), ("One more", 0)]
+    with pytest.raises(ValueError, match="row 1: there is no '5' .found: 1, 2, 3, 4"):
+        kba.read_labelled(path, "5", "2")

@@ -1,16 +1,24 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+from conftest import not_served, reviews, served, write_trainable
 
 import keras_bert_app as kba
 from keras_bert_app import tasks
-from keras_bert_app.tasks import text_classification as task
+from keras_bert_app.data.features import Features
+from keras_bert_app.tasks.text_classification import TextClassification
 
 # Ten answers of a classifier of three labels, of which six are right.
 TRUTH = ["a", "a", "a", "a", "b", "b", "b", "c", "c", "c"]
 PREDICTED = [0, 0, 0, 1, 1, 2, 2, 2, 2, 0]
 EXAMPLES = [(f"text {i}", label) for i, label in enumerate(TRUTH)]
+SINGLE = "single_label_classification"
+
+
+def single(labels):
+    return TextClassification(labels, SINGLE)
 
 
 def outputs():
@@ -19,9 +27,20 @@ def outputs():
     return logits
 
 
+def one_each(number):
+    """Features of which only the examples count."""
+    return Features({}, np.arange(number))
+
+
+def report_of(task, logits, examples):
+    return task.report(list(logits), one_each(len(examples)), examples)
+
+
 def test_report():
-    report = task.report(EXAMPLES, outputs(), ["a", "b", "c"])
+    report = report_of(single(["a", "b", "c"]), outputs(), EXAMPLES)
     assert report["accuracy"] == 0.6
+    assert report["examples"] == 10
+    assert report["labels"] == ["a", "b", "c"]
     assert report["confusion_matrix"] == [[3, 1, 0], [0, 1, 2], [1, 0, 2]]
     assert report["per_class"]["a"] == pytest.approx(
         {"precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4, "support": 4}
@@ -32,6 +51,7 @@ def test_report():
     assert report["per_class"]["c"] == pytest.approx(
         {"precision": 1 / 2, "recall": 2 / 3, "f1": 4 / 7, "support": 3}
     )
+    assert report["macro_f1"] == pytest.approx((3 / 4 + 0.4 + 4 / 7) / 3)
     assert [row["row"] for row in report["worst_mistakes"]] == [10, 7, 6, 4]
     first = report["worst_mistakes"][0]
     assert (first["text"], first["label"], first["predicted"]) == ("text 9", "c", "a")
@@ -43,17 +63,19 @@ def test_report():
 
 
 def test_a_label_that_is_never_predicted():
-    report = task.report([("x", "a"), ("y", "b")], np.array([[2.0, 1.0], [2.0, 1.0]]), ["a", "b"])
+    report = report_of(single(["a", "b"]), np.array([[2.0, 1.0], [2.0, 1.0]]), [("x", "a"), ("y", "b")])
     assert report["per_class"]["b"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
+    assert report["matthews_correlation"] == 0.0
 
 
 def test_no_more_than_twenty_mistakes():
-    report = task.report([("x", "a")] * 50, np.tile([0.0, 1.0], (50, 1)), ["a", "b"])
+    report = report_of(single(["a", "b"]), np.tile([0.0, 1.0], (50, 1)), [("x", "a")] * 50)
     assert len(report["worst_mistakes"]) == 20
 
 
 def test_show():
-    text = task.show(task.report(EXAMPLES, outputs(), ["a", "b", "c"]))
+    task = single(["a", "b", "c"])
+    text = task.show(report_of(task, outputs(), EXAMPLES))
     assert "accuracy 0.6000 on 10 examples" in text
     assert "the 4 worst mistakes" in text
     assert "row 10: c taken for a (0.909): text 9" in text
@@ -63,47 +85,266 @@ def test_show():
 
 
 def test_show_many_and_many_labels():
-    examples = [("x", 0)] * 6000 + [("x", 1)] * 6000
-    text = task.show(task.report(examples, np.tile([1.0, 0.0], (12000, 1)), [0, 1]))
+    task, examples = single([0, 1]), [("x", 0)] * 6000 + [("x", 1)] * 6000
+    text = task.show(report_of(task, np.tile([1.0, 0.0], (12000, 1)), examples))
     assert ["0", "6,000", "0"] in [line.split() for line in text.splitlines()]
-    labels = list(range(150))
-    text = task.show(task.report([("x", i) for i in labels], np.eye(150)[::-1], labels))
+    task = single(list(range(150)))
+    text = task.show(report_of(task, np.eye(150)[::-1], [("x", i) for i in range(150)]))
     assert "confusion matrix of 150 labels: too wide to show" in text
     assert max(map(len, text.splitlines())) < 120
 
 
 def test_answers():
-    (answer,) = task.answers(np.array([[1.0, 2.0, 0.0]]), [10, 20, 30])
+    (answer,) = single([10, 20, 30]).answers([np.array([1.0, 2.0, 0.0])], one_each(1), ["x"])
     assert answer["label"] == 20
     assert answer["score"] == pytest.approx(np.e**2 / (np.e + np.e**2 + 1))
     assert list(answer["scores"]) == ["10", "20", "30"]
     assert sum(answer["scores"].values()) == pytest.approx(1)
 
 
+def targets_of(task, examples, class_weights=None):
+    return task.targets(one_each(len(examples)), examples, class_weights)
+
+
 def test_labels():
-    assert task.find_labels([("x", "b"), ("y", "a"), ("z", "b")]) == ["a", "b"]
-    assert task.find_labels([("x", 7), ("y", -1)]) == [-1, 7]
-    np.testing.assert_array_equal(task.encode_labels([("x", 7), ("y", -1)], [-1, 7]), [1, 0])
+    def learn(*targets):
+        return TextClassification().learn([("x", target) for target in targets])
+
+    assert learn("b", "a", "b") == single(["a", "b"])
+    assert learn(7, -1) == single([-1, 7])
+    np.testing.assert_array_equal(targets_of(single([-1, 7]), [("x", 7), ("y", -1)])[0], [1, 0])
     # A file with few labels may look like one of numbers, or the other way round.
-    np.testing.assert_array_equal(task.encode_labels([("x", 2), ("y", "1")], ["1", "2", "unknown"]), [1, 0])
-    np.testing.assert_array_equal(task.encode_labels([("x", "0"), ("y", "1")], [0, 1]), [0, 1])
+    several = single(["1", "2", "unknown"])
+    np.testing.assert_array_equal(targets_of(several, [("x", 2), ("y", "1")])[0], [1, 0])
+    np.testing.assert_array_equal(targets_of(single([0, 1]), [("x", "0"), ("y", "1")])[0], [0, 1])
     with pytest.raises(ValueError, match="row 3 has the label 'x'"):
-        task.encode_labels([("x", "0"), ("y", "1"), ("z", "x")], [0, 1])
+        targets_of(single([0, 1]), [("x", "0"), ("y", "1"), ("z", "x")])
     with pytest.raises(ValueError, match=r"one of 0, 1, .*, 19, \.\.\.$"):
-        task.encode_labels([("x", "y")], list(range(150)))
+        targets_of(single(list(range(150))), [("x", "y")])
     with pytest.raises(ValueError, match="all labels are 'a'"):
-        task.find_labels([("x", "a")])
+        learn("a")
     with pytest.raises(ValueError, match="mix names and numbers"):
-        task.find_labels([("x", "a"), ("y", 1)])
+        learn("a", 1)
     with pytest.raises(
         ValueError, match="row 2 has the label 'z', which the model does not know: one of 'a', 'b'"
     ):
-        task.encode_labels([("x", "a"), ("y", "z")], ["a", "b"])
+        targets_of(single(["a", "b"]), [("x", "a"), ("y", "z")])
+    with pytest.raises(ValueError, match=r"row 1 has the label \['a'\]: the model takes one label"):
+        targets_of(single(["a", "b"]), [("x", ["a"])])
+    with pytest.raises(ValueError, match="some of the texts are pairs, others are not"):
+        TextClassification().learn([(("x", "y"), 1), ("z", 2)])
+    two = TextClassification(["a", "b"], SINGLE, pairs=True)
+    with pytest.raises(ValueError, match="row 1 has one text, the model takes two: name .* --pair-column"):
+        targets_of(two, [("x", "a")])
+    with pytest.raises(ValueError, match="row 1 has two texts, the model takes one"):
+        targets_of(single(["a", "b"]), [(("x", "y"), "a")])
+    with pytest.raises(ValueError, match=r"row 1 has the label \['x'\]: the model takes one label"):
+        TextClassification().learn([("a", ["x"]), ("b", "y")])
+    given = TextClassification(["z", "a", "q"])
+    assert given.learn([("x", "a"), ("y", "z")]).labels == ["z", "a", "q"]
+    assert TextClassification(problem_type="regression").learn([("x", 1), ("y", 2)]).labels is None
+
+
+def test_options():
+    with pytest.raises(ValueError, match="problem_type='ranking': one of single_label_classification, multi"):
+        TextClassification(problem_type="ranking")
+    for threshold in (1.0, "x", 1):
+        with pytest.raises(ValueError, match=f"threshold={threshold!r}: give a probability"):
+            TextClassification(threshold=threshold)
+    with pytest.raises(ValueError, match="stride=0: give a whole number"):
+        TextClassification(stride=0)
+    with pytest.raises(
+        ValueError, match="columns has 'labels': 'x': give names, str, for some of 'text', 'pair'"
+    ):
+        tasks.check_columns({"labels": "x"})
+    with pytest.raises(ValueError, match="columns has 'text': 1: give names"):
+        tasks.check_columns({"text": 1})
+    with pytest.raises(ValueError, match="text-classification has no option 'stides': .*labels, .*stride"):
+        tasks.get_task("text-classification", stides=128)
+    with pytest.raises(ValueError, match="task=3: one of question-answering"):
+        tasks.get_task(3)
+
+
+def test_class_weights():
+    examples = [("x", label) for label in "aaab"]
+    task = single(["a", "b"])
+    np.testing.assert_allclose(targets_of(task, examples, "balanced")[1], [2 / 3, 2 / 3, 2 / 3, 2])
+    np.testing.assert_allclose(targets_of(task, examples, {"a": 1, "b": 5})[1], [1, 1, 1, 5])
+    with pytest.raises(ValueError, match="class_weights=.* give 'balanced' or a weight for each of"):
+        targets_of(task, examples, {"a": 1})
+    several = TextClassification(["a", "b"], "multi_label_classification")
+    with pytest.raises(ValueError, match="is for one label a text: not for multi_label_classification"):
+        targets_of(several, [("x", ["a"])], "balanced")
 
 
 def test_collapsed():
-    assert task.collapsed(np.array([[1, 2], [0, 1]]))
-    assert not task.collapsed(np.array([[1, 2], [3, 1]]))
+    assert single([0, 1]).collapsed([np.array([1, 2]), np.array([0, 1])], None)
+    assert not single([0, 1]).collapsed([np.array([1, 2]), np.array([3, 1])], None)
+    several = TextClassification(["a", "b"], "multi_label_classification", threshold=0.9)
+    assert several.collapsed([np.array([0.0, 5.0]), np.array([1.0, 5.0])], None)
+    assert not several.collapsed([np.array([0.0, 5.0]), np.array([3.0, 5.0])], None)
+    numbers = TextClassification(problem_type="regression")
+    assert numbers.collapsed([np.array([1.0]), np.array([1.0005])], None)
+    assert not numbers.collapsed([np.array([1.0]), np.array([1.01])], None)
+
+
+def test_several_labels():
+    examples = [("w", ["a", "b"]), ("x", []), ("y", ["c"]), ("z", ["a"])]
+    task = TextClassification().learn(examples)
+    assert (task.problem_type, task.labels, task.metric) == (
+        "multi_label_classification", ["a", "b", "c"], "micro_f1",
+    )  # fmt: skip
+    targets, weights = targets_of(task, examples)
+    np.testing.assert_array_equal(targets, [[1, 1, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0]])
+    assert weights is None
+    logits = np.array([[2.0, -1, -2], [-3, -3, -3], [-1, -1, 1], [0.5, 3, -1]])
+    answers = task.answers(list(logits), one_each(4), "wxyz")
+    assert [answer["labels"] for answer in answers] == [["a"], [], ["c"], ["b", "a"]]
+    assert answers[0]["scores"]["a"] == pytest.approx(1 / (1 + np.exp(-2)))
+    report = report_of(task, logits, examples)
+    assert report["exact_match"] == 0.5
+    assert report["micro_f1"] == pytest.approx(2 * 3 / (4 + 4))
+    assert report["per_class"]["b"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
+    chance = 1 / (1 + np.exp(-logits))
+    expected = -np.log(np.where(targets == 1, chance, 1 - chance)).mean()
+    assert report["loss"] == pytest.approx(expected, rel=1e-5)
+    assert [row["row"] for row in report["worst_mistakes"]] == [4, 1]
+    assert "row 4: a taken for a+b: z" in task.show(report)
+    assert "micro F1 0.7500" in task.show(report)
+    low = dataclasses.replace(task, threshold=0.2)
+    assert low.answers([np.array([-1.0, -3, -1.2])], one_each(1), "w")[0]["labels"] == ["a", "c"]
+    tuned = task.tuned(list(logits), one_each(4), examples)
+    assert tuned.threshold == pytest.approx((1 / (1 + np.exp(-0.5)) + 1 / (1 + np.exp(1))) / 2)
+    assert not tuned.is_tuned
+    with pytest.raises(ValueError, match="no text has a label"):
+        TextClassification().learn([("w", []), ("x", [])])
+    with pytest.raises(ValueError, match="row 1 has the label 'a': the model takes a list of labels"):
+        targets_of(task, [("x", "a")])
+
+
+def test_numbers():
+    examples = [("w", 1.0), ("x", 2.5), ("y", 2.5), ("z", 4)]
+    task = TextClassification().learn(examples)
+    assert (task.problem_type, task.labels, task.metric) == ("regression", None, "spearman")
+    np.testing.assert_array_equal(targets_of(task, examples)[0], [[1], [2.5], [2.5], [4]])
+    values = np.array([[1.5], [2.0], [3.0], [100.0]])
+    assert task.answers(list(values), one_each(4), "wxyz")[1] == {"value": 2.0}
+    report = report_of(task, values, examples)
+    truth = np.array([1, 2.5, 2.5, 4])
+    assert report["pearson"] == pytest.approx(np.corrcoef(truth, values[:, 0])[0, 1])
+    ranks = np.corrcoef([1, 2.5, 2.5, 4], [1, 2, 3, 4])[0, 1]
+    assert report["spearman"] == pytest.approx(ranks)
+    assert report["mean_absolute_error"] == pytest.approx((0.5 + 0.5 + 0.5 + 96) / 4)
+    assert report["worst_mistakes"][0]["row"] == 4
+    assert "row 4: 4 taken for 100.000: z" in task.show(report)
+    with pytest.raises(ValueError, match="row 1 has the label 'a': the model gives numbers"):
+        targets_of(task, [("x", "a")])
+    constant = report_of(task, np.ones((4, 1)), examples)
+    assert (constant["pearson"], constant["spearman"]) == (0.0, 0.0)
+
+
+def pairs(number):
+    """Pairs of which the second text decides."""
+    texts = [text for text, _ in reversed(reviews(number))]
+    return [((first, text), label) for first, (text, label) in zip(texts, reviews(number), strict=True)]
+
+
+def several(number):
+    """Texts with one label or two."""
+    labels = {"positive": ["liked"], "negative": ["dull", "left"]}
+    return [(text, labels[label]) for text, label in reviews(number)]
+
+
+def numbers(number):
+    return [(text, 1.5 if label == "positive" else -0.5) for text, label in reviews(number)]
+
+
+@pytest.mark.parametrize("kind", [pairs, several, numbers])
+def test_every_kind_from_data_to_a_served_model(kind, tmp_path):
+    """Learns, is saved, loaded, and exported, and gives the same answers each time."""
+    model = kba.finetune(
+        "text-classification", kind(210), kind(40), model=write_trainable(tmp_path / "pretrained"),
+        output=tmp_path / "run", epochs=8, learning_rate=1e-2, sequence_length=24, batch_size=16,
+    )  # fmt: skip
+    report = model.evaluate(kind(70))
+    assert report[model.task.metric] > {"pairs": 0.95, "several": 0.9, "numbers": 0.8}[kind.__name__]
+    loaded = kba.load(tmp_path / "run")
+    assert loaded.task == model.task
+    inputs = [given for given, _ in kind(7)]
+    assert loaded(inputs) == model(inputs)
+    answers = loaded(inputs)
+    path = kba.export(loaded, tmp_path / "exported")
+    assert not_served(path) == []
+    columns = list(zip(*inputs, strict=True)) if kind is pairs else [inputs]
+    texts = dict(zip(model.task.text_inputs, columns, strict=True))
+    found = served(path, **texts)
+    if kind is numbers:
+        assert set(found) == {"value"}
+        np.testing.assert_allclose(found["value"], [row["value"] for row in answers], atol=1e-5)
+        return
+    scores = [list(row["scores"].values()) for row in answers]
+    np.testing.assert_allclose(found["probabilities"], scores, atol=1e-5)
+    if kind is several:
+        given = [labels[:count] for labels, count in zip(found["labels"], found["count"], strict=True)]
+        assert given == [row["labels"] for row in answers]
+        assert all(not any(row[n:]) for row, n in zip(found["labels"], found["count"], strict=True))
+    else:
+        assert found["label"] == [row["label"] for row in answers]
+
+
+def test_long_texts_in_windows(tmp_path):
+    """What decides is at the end of texts that do not fit; their windows share their weight."""
+    rows = [("film " * (3 + index % 40) + text, label) for index, (text, label) in enumerate(reviews(140))]
+    model = kba.finetune(
+        TextClassification(stride=6), rows, model=write_trainable(tmp_path / "pretrained"),
+        output=tmp_path / "run", epochs=6, learning_rate=5e-3, sequence_length=16, batch_size=16,
+    )  # fmt: skip
+    task = kba.load(tmp_path / "run").task
+    assert task.stride == 6
+    texts = [text for text, _ in rows]
+    features = task.encode(model.preprocessor, texts)
+    _, weights = task.targets(features, rows)
+    assert len(features) > 2 * len(rows)
+    shares = np.bincount(features.examples, weights)
+    np.testing.assert_allclose(shares, np.full(140, shares[0]), rtol=1e-5)
+    assert weights.mean() == pytest.approx(1)
+    logits = np.stack(model.outputs(texts))
+    pooled = np.stack([logits[features.examples == i].mean(axis=0) for i in range(140)])
+    shares = np.exp(pooled) / np.exp(pooled).sum(axis=1, keepdims=True)
+    answers = [list(row["scores"].values()) for row in model(texts)]
+    np.testing.assert_allclose(answers, shares, atol=1e-5)
+    path = kba.export(model, tmp_path / "exported")
+    assert not_served(path) == []
+    np.testing.assert_allclose(served(path, text=texts)["probabilities"], shares, atol=1e-5)
+
+
+def test_models_of_others():
+    def of(labels, problem_type=None):
+        return TextClassification.of_checkpoint(labels, problem_type, "x")
+
+    assert of(["a", "b"]) == single(["a", "b"])
+    assert of(["LABEL_0"]) == TextClassification(problem_type="regression")
+    assert of(["a", "b"], "multi_label_classification").problem_type == "multi_label_classification"
+    with pytest.raises(ValueError, match="x has no names of labels"):
+        of(None)
+
+
+def test_options_at_loading(run_folder):
+    assert kba.load(run_folder, options={"stride": 9}).task.stride == 9
+    with pytest.raises(ValueError, match="text-classification has no option 'strides'"):
+        kba.load(run_folder, options={"strides": 9})
+
+
+def test_what_is_cut_is_said(tmp_path):
+    write_trainable(tmp_path / "pretrained")
+    rows = [(text + " film" * 20 * (index < 7), label) for index, (text, label) in enumerate(reviews(28))]
+    with pytest.warns(
+        UserWarning, match=r"7 of 28 examples \(25%\) do not fit in sequence_length=16 and are cut"
+    ):
+        kba.finetune(
+            "text-classification", rows, model=tmp_path / "pretrained", output=tmp_path / "run",
+            epochs=1, learning_rate=2e-2, sequence_length=16, batch_size=16,
+        )  # fmt: skip
 
 
 def test_classifier_shares_the_encoder(pretrained):
@@ -117,8 +358,8 @@ def test_classifier_shares_the_encoder(pretrained):
 
 
 def test_tasks_are_found_by_name():
-    assert tasks.task_names() == ["text-classification"]
-    with pytest.raises(ValueError, match="there is no task 'summarization': one of text-classification"):
+    assert tasks.task_names() == ["question-answering", "text-classification", "token-classification"]
+    with pytest.raises(ValueError, match="there is no task 'summarization': one of question-answering"):
         tasks.get_task("summarization")
 
 

@@ -5,6 +5,7 @@ import csv
 import glob
 import gzip
 import json
+import math
 import os
 import re
 import zlib
@@ -17,19 +18,24 @@ TEXT_FORMATS = (".txt", *FORMATS)
 MAX_TEXT_BYTES = 1_000_000
 
 
-def read_labelled(source, text_column="text", label_column="label"):
+def read_labelled(source, text_column="text", label_column="label", pair_column=None, label_separator=None):
     """Labelled texts from a file, a folder or an iterable.
 
     Args:
         source: path of a `.csv`, `.tsv` or `.jsonl` file, each also with `.gz`; path of a
             folder with one folder of `.txt` files for each class; or an iterable of
-            `(text, label)`.
-        text_column: name of the column or JSON key of the text.
+            `(text, label)`, for pairs of texts of `((text, text), label)`.
+        text_column: name of the column or JSON key of the text. In a file without a line of names the
+            number of the column, from `"1"`.
         label_column: name of the column or JSON key of the label.
+        pair_column: name of the column or JSON key of the second text of a pair.
+        label_separator: what is between the labels of a text in a file that has any number of them, such as
+            `"|"`. In JSONL they may be a list.
 
     Returns:
-        list of `(text, label)`, the label a str or an int. CSV and TSV have no types: their
-        labels are all int if every one is a whole number, otherwise all str.
+        list of `(text, label)`, for pairs `((text, text), label)`; the label a str, an int or, if it is not
+        whole, a float, or a list of these. CSV and TSV have no types: their labels are all numbers if every
+        one is, otherwise all str.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -40,11 +46,16 @@ def read_labelled(source, text_column="text", label_column="label"):
         return check_labelled(source, "the data")
     path = Path(source)
     if path.is_dir():
-        rows = read_class_folders(path)
-    else:
-        rows = [(row[text_column], row[label_column]) for row in read_rows(path, text_column, label_column)]
-        if not path.name.removesuffix(".gz").endswith(".jsonl"):
-            rows = whole_number_labels(rows)
+        return check_labelled(read_class_folders(path), path)
+    columns = [text_column, label_column, *([] if pair_column is None else [pair_column])]
+    rows = []
+    for row in read_rows(path, *columns):
+        text = row[text_column] if pair_column is None else (row[text_column], row[pair_column])
+        rows.append((text, row[label_column]))
+    if label_separator is not None:
+        rows = _split_labels(rows, label_separator)
+    elif not path.name.removesuffix(".gz").endswith(".jsonl"):
+        rows = with_typed_labels(rows)
     return check_labelled(rows, path)
 
 
@@ -108,6 +119,23 @@ def read_texts(source, text_column="text"):
         yield text
 
 
+def read_pairs(source, first_column, second_column):
+    """The pairs of texts in two columns of a table, list of tuples of two.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_labelled`.
+    """
+    path = Path(source)
+    rows = read_rows(path, first_column, second_column)
+    pairs = [
+        check_pair((row[first_column], row[second_column]), f"{path}, row {number}")
+        for number, row in enumerate(rows, start=1)
+    ]
+    if not pairs:
+        raise ValueError(f"{path} is empty: give at least one pair")
+    return pairs
+
+
 def check_name(path, formats):
     """Raises ValueError unless the name of the file ends in one of `formats`, or one and `.gz`."""
     if not path.name.removesuffix(".gz").endswith(formats):
@@ -117,7 +145,8 @@ def check_name(path, formats):
 def read_rows(path, *columns):
     """Yields the rows of a table as dicts that hold at least `columns`.
 
-    TSV is read without quotation marks, as the GLUE files are written; CSV with them.
+    TSV is read without quotation marks, as the GLUE files are written; CSV with them. If all `columns` are
+    numbers, they count the columns of a file without a line of names, from 1.
     """
     check_name(path, FORMATS)
     name = path.name.removesuffix(".gz")
@@ -126,10 +155,17 @@ def read_rows(path, *columns):
         number = 0
         if name.endswith(".jsonl"):
             rows = (json.loads(line) for line in file if line.strip())
-        elif name.endswith(".tsv"):
-            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         else:
-            rows = csv.DictReader(file, strict=True)
+            is_tsv = name.endswith(".tsv")
+            options = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if is_tsv else {"strict": True}
+            if columns and all(column.isdecimal() for column in columns):  # there is no line of names
+                rows = (
+                    {str(n): field for n, field in enumerate(fields, start=1)}
+                    for fields in csv.reader(file, **options)
+                    if fields
+                )
+            else:
+                rows = csv.DictReader(file, **options)
         try:
             for number, row in enumerate(rows, start=1):
                 if isinstance(row, dict) and None in row:
@@ -186,33 +222,89 @@ def read_class_folders(path):
     return rows
 
 
-def whole_number_labels(rows):
-    """`rows` with int labels if every label is a whole number, otherwise as they are."""
-    if all(re.fullmatch("0|-?[1-9][0-9]*", label) for _, label in rows):  # 01 is a name
-        return [(text, int(label)) for text, label in rows]
+def with_typed_labels(rows):
+    """`rows` with int labels if every label is a whole number, float if every one is a number."""
+    labels = {label.strip() for _, label in rows}
+    for convert, pattern in (
+        (int, r"0|-?[1-9][0-9]*"),
+        (float, r"[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?(e[+-]?[0-9]+)?"),
+    ):
+        # 01 is a name
+        if all(re.fullmatch(pattern, label.lower()) for label in labels):
+            with contextlib.suppress(ValueError):  # such as 1.2.3
+                return [(text, convert(label)) for text, label in rows]
     return rows
 
 
+def _split_labels(rows, separator):
+    """`rows` with the list of what is between the separators in the place of each label that is a str."""
+    parted = []
+    for text, label in rows:
+        if isinstance(label, str):
+            label = [part.strip() for part in label.split(separator) if part.strip()]
+        parted.append((text, label))
+    return parted
+
+
 def check_labelled(rows, source):
-    """The list of `rows`, if every one is a usable text with a label.
+    """The list of `rows`, if every one is a usable text, or pair of texts, with a label.
 
     Raises:
         ValueError: there are no rows, or one is not usable; the message names it.
     """
     checked = []
     for number, row in enumerate(rows, start=1):
+        where = f"{source}, row {number}"
         if not isinstance(row, tuple | list) or len(row) != 2:
-            raise ValueError(f"{source}, row {number}: {row!r:.80} is no pair of text and label")
+            raise ValueError(f"{where}: {row!r:.80} is no pair of text and label")
         text, label = row
-        check_text(text, f"{source}, row {number}")
-        if hasattr(label, "item"):  # a NumPy number
-            label = label.item()
-        if type(label) not in (str, int) or label == "":
-            raise ValueError(f"{source}, row {number}: the label is {label!r}: give a name or a whole number")
+        if isinstance(text, tuple | list):
+            text = check_pair(text, where)
+        else:
+            check_text(text, where)
+        label = label.tolist() if hasattr(label, "tolist") else label  # a NumPy number or array
+        if isinstance(label, tuple | list):
+            label = [_check_label(one, where) for one in label]
+            twice = [one for one in label if label.count(one) > 1]
+            if twice:
+                raise ValueError(
+                    f"{where} has the label {twice[0]!r} more than once: give the labels that the text has, "
+                    "not a 0 or 1 for each"
+                )
+        else:
+            label = _check_label(label, where)
         checked.append((text, label))
     if not checked:
         raise ValueError(f"{source} is empty: give at least one row")
     return checked
+
+
+def _check_label(label, where):
+    """The label as a str, an int, or a finite float that is not whole."""
+    finite = type(label) is str or (type(label) in (int, float) and math.isfinite(label))
+    if not finite or label == "":
+        raise ValueError(f"{where}: the label is {label!r}: give a name or a number")
+    return int(label) if type(label) is float and label.is_integer() else label
+
+
+def check_pairs(pairs):
+    """The list of pairs, each a tuple of two texts, a tuple of str being a list of one.
+
+    Raises:
+        ValueError: one is no pair of texts that can be used; the message names its index.
+    """
+    alone = isinstance(pairs, tuple) and all(isinstance(text, str) for text in pairs)
+    pairs = [pairs] if alone or isinstance(pairs, str) else list(pairs)
+    return [check_pair(pair, f"pair {index}") for index, pair in enumerate(pairs)]
+
+
+def check_pair(pair, where):
+    """The tuple of two texts, if each can be used."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ValueError(f"{where} is {pair!r:.80}: give two texts, (first, second)")
+    for place, text in zip(("first", "second"), pair, strict=True):
+        check_text(text, f"{where}, {place}")
+    return tuple(pair)
 
 
 def check_texts(texts):

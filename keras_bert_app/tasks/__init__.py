@@ -1,22 +1,41 @@
 """One module for each task; this one finds them by name.
 
-A task's module has these names, which `finetune`, `evaluate`, `predict` and `export` use:
+A task is a frozen dataclass: its fields are its options and what it has learned from the data, such as the
+labels, and are all that a run folder keeps of it beside the model. An example is a pair `(input, target)`.
+`finetune`, `evaluate`, `predict` and `export` know of a task:
 
-- `METRIC`: the number, higher being better, by which the best epoch is chosen.
-- `read(source, text_column, label_column)`: a list of `(text, label)` from a user's data.
-- `find_labels(examples)`: the label names or numbers, in the order of the outputs.
-- `encode_labels(examples, labels)`: the training targets, an array `(examples,)`.
-- `build(encoder, labels, dropout)`: the encoder with the task's head, a `keras.Model`.
-- `loss()`: the Keras loss of the model's output.
-- `answers(outputs, labels)`: a list of dicts for a person.
-- `collapsed(outputs)`: True if the outputs are the same whatever the text.
-- `report(examples, outputs, labels)`: a dict of metrics and mistakes, `METRIC` among them.
+- `name`: the name of its module, with hyphens.
+- `head`: the name that `open_checkpoint` has for its head.
+- `of_checkpoint(labels, problem_type, where)`: the task of a model that somebody else has trained.
+- `text_inputs`: the names of its text inputs, one for each text of an input.
+- `metric`: the number, higher being better, by which the best epoch is chosen.
+- `per_piece`: True if the outputs have one entry for each word piece.
+- `sequence_length`: word pieces of the longest input, unless the user says otherwise.
+- `read(source, columns)`: a list of examples from a user's data; `columns` has the names that the user
+  gave, under `text`, `pair` and `label`.
+- `read_inputs(source, columns)`: a list of inputs from a file without targets.
+- `learn(examples)`: the task with what it needs to know of the data.
+- `describe()`: what it gives for an input, in words.
+- `build(encoder, dropout)`: the encoder with the task's head, a `keras.Model`.
+- `training_output(model)`: what the loss takes of the model's output.
+- `compile_options()`: loss and metrics, for `compile`.
+- `check(inputs)`: the list of inputs that a user asks about, or an error.
+- `encode(preprocessor, inputs)`: `Features`.
+- `targets(features, examples, class_weights)`: what the outputs shall be and weights or None, for each
+  item: arrays `(items, ...)`, or lists of arrays `(pieces,)`, or dicts of them.
+- `answers(outputs, features, inputs)`: a list of answers for a person.
+- `collapsed(outputs, features)`: True if the outputs are the same whatever the input.
+- `report(outputs, features, examples)`: a dict of metrics and mistakes, `metric` and `loss` among them.
 - `show(report)`: the report as text.
-- `serve(model, preprocessor, labels)`: a function of string tensors, and its input signature.
+- `is_tuned`: True if `tuned(outputs, features, examples)` finds a threshold with the validation data.
+- `serve(model, preprocessor)`: for each signature a function of tensors and its input signature.
 """
 
+import dataclasses
 import importlib
 import pkgutil
+
+COLUMNS = ("text", "pair", "label")
 
 
 def task_names():
@@ -24,12 +43,67 @@ def task_names():
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
-def get_task(name):
-    """The module of the task `name`.
+def get_task(task, **options):
+    """A task.
+
+    Args:
+        task: its name, or the task itself.
+        options: of a task that is named.
+
+    Raises:
+        ValueError: there is no such task, or it has no such option; the message names those there are.
+
+    Example:
+
+    >>> get_task("text-classification", threshold=0.3).threshold
+    0.3
+    """
+    if not isinstance(task, str):
+        if not dataclasses.is_dataclass(task) or getattr(task, "name", None) not in task_names():
+            raise ValueError(f"task={task!r:.80}: one of {', '.join(task_names())}")
+        return task
+    task = task_class(task)
+    known = [field.name for field in dataclasses.fields(task)]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"{task.name} has no option {name!r}: its options are {', '.join(known)}")
+    return task(**options)
+
+
+def task_class(name):
+    """The class of the task `name`.
 
     Raises:
         ValueError: there is no such task.
     """
     if name not in task_names():
         raise ValueError(f"there is no task {name!r}: one of {', '.join(task_names())}")
-    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    return getattr(module, "".join(map(str.capitalize, name.split("-"))))
+
+
+def replaced(task, options):
+    """The task with other options, a dict or None.
+
+    Raises:
+        ValueError: it has no such option.
+    """
+    return get_task(task.name, **{**options_of(task), **(options or {})})
+
+
+def check_columns(columns):
+    """The dict of the names of columns, `{}` for None.
+
+    Raises:
+        ValueError: it has other keys than `"text"`, `"pair"` and `"label"`, or a name is no str.
+    """
+    for what, name in (columns or {}).items():
+        if what not in COLUMNS or not isinstance(name, str):
+            known = ", ".join(map(repr, COLUMNS))
+            raise ValueError(f"columns has {what!r}: {name!r}: give names, str, for some of {known}")
+    return columns or {}
+
+
+def options_of(task):
+    """The fields of a task, such as JSON can hold, from which `get_task` makes it again."""
+    return {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}

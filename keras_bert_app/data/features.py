@@ -1,0 +1,183 @@
+"""Texts as rows of word pieces, and which example each row is of."""
+
+import dataclasses
+
+import numpy as np
+
+CHUNK = 1024  # texts tokenized in one call
+INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
+PLACES = ("starts", "ends", "words")
+MULTIPLE = 8  # lengths are rounded up to it: vector units are used whole and JAX compiles less often
+
+
+@dataclasses.dataclass
+class Features:
+    """Tokenized examples, without padding.
+
+    A training step goes through items. An item is a row of word pieces, or `group` rows that belong
+    together, such as the two texts of a pair that are compared. An example has one item, or one for each
+    of its windows.
+
+    Args:
+        rows: dict of `input_word_ids` and `input_type_ids`, each a list of int32 arrays `(pieces,)`.
+        examples: int array `(items,)`, the index of the example that each item is of, ascending.
+        group: rows of each item.
+        places: dict of `starts`, `ends` and `words` of each piece, as `rows`, see `BertPreprocessor`;
+            empty if nobody asked for them.
+        cut: number of examples that do not fit and have lost word pieces.
+        kept: dict of what a task keeps for its answers.
+    """
+
+    rows: dict
+    examples: np.ndarray
+    group: int = 1
+    places: dict = dataclasses.field(default_factory=dict)
+    cut: int = 0
+    kept: dict = dataclasses.field(default_factory=dict)
+
+    def __len__(self):
+        return len(self.examples)
+
+    def lengths(self):
+        """The word pieces of the longest row of each item, int array `(items,)`."""
+        pieces = np.array([len(row) for row in self.rows["input_word_ids"]], int)
+        return pieces.reshape(-1, self.group).max(axis=1)
+
+    def inputs(self, items):
+        """The inputs of the encoder for some items.
+
+        Args:
+            items: `(batch,)`, which items.
+
+        Returns:
+            dict of int32 arrays `(batch * group, length)`: `input_word_ids`, `input_mask`,
+            `input_type_ids`.
+        """
+        rows = [item * self.group + row for item in items for row in range(self.group)]
+        longest = max(len(self.rows["input_word_ids"][row]) for row in rows)
+        shape = (len(rows), -(-longest // MULTIPLE) * MULTIPLE)
+        batch = {name: np.zeros(shape, "int32") for name in INPUTS}  # [PAD] is masked, its id has no effect
+        for place, row in enumerate(rows):
+            length = len(self.rows["input_word_ids"][row])
+            batch["input_mask"][place, :length] = 1
+            for name, arrays in self.rows.items():
+                batch[name][place, :length] = arrays[row]
+        return batch
+
+    def batch(self, items, targets):
+        """What a training step takes for some items.
+
+        Args:
+            items: `(batch,)`, which items.
+            targets: what the outputs shall be, and weights or None: for each item, an array `(items, ...)`
+                or a list of arrays `(pieces,)`, or dicts of these.
+
+        Returns:
+            `(inputs, targets)`, or `(inputs, targets, weights)` if there are weights. What has an entry for
+            each word piece is padded with 0, as the inputs are.
+        """
+        inputs = self.inputs(items)
+        length = inputs["input_word_ids"].shape[1]
+
+        def pick(values):
+            if isinstance(values, dict):
+                return {name: pick(value) for name, value in values.items()}
+            if isinstance(values, np.ndarray):
+                return values[items]
+            padded = np.zeros((len(items), length), values[0].dtype)
+            for row, item in enumerate(items):
+                padded[row, : len(values[item])] = values[item]
+            return padded
+
+        return (inputs, *(pick(values) for values in targets if values is not None))
+
+
+def encode(preprocessor, texts, group=1, return_offsets=False):
+    """Tokenizes and packs texts once, for all epochs; what is too long is cut.
+
+    Args:
+        preprocessor: `BertPreprocessor`.
+        texts: list of str, of tuples of str for pairs, or of lists of words.
+        group: texts that make an item; their number is a multiple of it.
+        return_offsets: True for `places`.
+
+    Returns:
+        `Features` with one row for each text.
+    """
+    rows, places, cut = _empty(INPUTS[::2]), _empty(PLACES if return_offsets else ()), set()
+    for start in range(0, len(texts), CHUNK):
+        chunk = as_segments(texts[start : start + CHUNK])
+        packed = _as_arrays(preprocessor(chunk, return_offsets=return_offsets))
+        lengths = _append(packed, rows, places)
+        full = np.flatnonzero(lengths == preprocessor.sequence_length)
+        is_cut = _num_pieces(preprocessor, chunk, full) > preprocessor.sequence_length
+        cut |= {(start + index) // group for index in full[is_cut].tolist()}
+    return Features(rows, np.arange(len(texts) // group), group, places, len(cut))
+
+
+def encode_windows(preprocessor, texts, stride):
+    """Tokenizes and packs texts once, for all epochs; what is too long is spread over windows.
+
+    Args:
+        preprocessor: `BertPreprocessor`.
+        texts: see `encode`; of pairs the second moves through the windows.
+        stride: word pieces from the start of a window to that of the next.
+
+    Returns:
+        `Features` with at least one item for each text, and `places`.
+    """
+    rows, places, examples, cut = _empty(INPUTS[::2]), _empty(PLACES), [], 0
+    for start in range(0, len(texts), CHUNK):
+        chunk = as_segments(texts[start : start + CHUNK])
+        packed = _as_arrays(preprocessor.windows(chunk, stride))
+        _append(packed, rows, places)
+        examples.append(start + packed["rows"])
+        if isinstance(chunk, tuple):  # the first text of a pair stands in each window, cut to half of it
+            room = (preprocessor.sequence_length - 3) // 2
+            cut += int((preprocessor.tokenizer(chunk[0]).row_lengths().numpy() > room).sum())
+    return Features(rows, np.concatenate(examples) if examples else np.zeros(0, int), places=places, cut=cut)
+
+
+def as_segments(texts):
+    """What a `BertPreprocessor` takes for a list of str, of tuples of str, or of lists of words."""
+    if isinstance(texts[0], tuple):
+        return tuple(map(list, zip(*texts, strict=True)))
+    if isinstance(texts[0], list):
+        import tensorflow as tf
+
+        words = tf.constant([word for text in texts for word in text], "string")
+        return tf.RaggedTensor.from_row_lengths(words, [len(text) for text in texts])
+    return list(texts)
+
+
+def _empty(names):
+    return {name: [] for name in names}
+
+
+def _as_arrays(packed):
+    return {name: tensor.numpy() for name, tensor in packed.items()}
+
+
+def _append(packed, *kinds):
+    """Adds rows, without their padding, to lists by name; returns their lengths."""
+    lengths = packed["input_mask"].sum(axis=1)
+    for lists in kinds:
+        for name, arrays in lists.items():
+            arrays += [row[:length].copy() for row, length in zip(packed[name], lengths, strict=True)]
+    return lengths
+
+
+def _num_pieces(preprocessor, chunk, indices):
+    """The word pieces that some texts have with their special tokens, before anything is cut."""
+    import tensorflow as tf
+
+    segments = chunk if isinstance(chunk, tuple) else (chunk,)
+    total = np.full(len(indices), 1 + len(segments))
+    if not len(indices):
+        return total
+    for segment in segments:
+        ragged = isinstance(segment, tf.RaggedTensor)
+        some = tf.gather(segment, indices) if ragged else [segment[index] for index in indices]
+        pieces = preprocessor.tokenizer(some)
+        total += (pieces.merge_dims(1, 2) if ragged else pieces).row_lengths().numpy()
+    return total

@@ -1,0 +1,1 @@
+"""How good answers are: the measures of each field, in NumPy."""

@@ -1,0 +1,117 @@
+import keras
+import numpy as np
+import pytest
+
+import keras_bert_app as kba
+from keras_bert_app.data import buckets, features
+from keras_bert_app.data.features import Features
+
+
+@pytest.fixture(scope="module")
+def rows():
+    random = np.random.default_rng(5)
+    lengths = random.integers(3, 60, 1000)
+    found = {
+        "input_word_ids": [random.integers(1, 90, n).astype("int32") for n in lengths],
+        "input_type_ids": [np.full(n, n % 2, "int32") for n in lengths],
+    }
+    return Features(found, np.arange(1000))
+
+
+def test_inputs(rows):
+    batch = rows.inputs([4, 9])
+    lengths = [len(rows.rows["input_word_ids"][i]) for i in (4, 9)]
+    assert batch["input_word_ids"].shape == (2, -(-max(lengths) // 8) * 8)
+    for row, (index, length) in enumerate(zip((4, 9), lengths, strict=True)):
+        for name in rows.rows:
+            np.testing.assert_array_equal(batch[name][row, :length], rows.rows[name][index])
+            assert not batch[name][row, length:].any()
+        np.testing.assert_array_equal(
+            batch["input_mask"][row], np.arange(batch["input_mask"].shape[1]) < length
+        )
+
+
+def test_groups(rows):
+    """The rows of an item stay together."""
+    pairs = Features(rows.rows, np.arange(500), group=2)
+    lengths = [len(row) for row in rows.rows["input_word_ids"]]
+    assert list(pairs.lengths()) == [max(lengths[i : i + 2]) for i in range(0, 1000, 2)]
+    batch = pairs.inputs([7, 3])
+    assert list(batch["input_mask"].sum(axis=1)) == [lengths[i] for i in (14, 15, 6, 7)]
+
+
+def test_batch(rows):
+    """Arrays by item, and lists of arrays that are padded as the inputs are, alone and in dicts."""
+    per_piece = [row + 1 for row in rows.rows["input_word_ids"]]
+    labels = np.arange(1000)
+    inputs, targets = rows.batch([4, 9], ({"labels": labels, "pieces": per_piece}, None))
+    assert list(targets["labels"]) == [4, 9]
+    assert targets["pieces"].shape == inputs["input_word_ids"].shape
+    np.testing.assert_array_equal(targets["pieces"], (inputs["input_word_ids"] + 1) * inputs["input_mask"])
+    assert targets["pieces"].dtype == "int32"
+    _, _, weights = rows.batch([4, 9], (labels, labels / 2))
+    assert list(weights) == [2.0, 4.5]
+
+
+def test_shuffled_batches(rows):
+    batches = buckets.shuffled_batches(rows.lengths(), 16, [3, 0])
+    assert sorted(np.concatenate(batches)) == list(range(1000))
+    assert sorted(map(len, batches)) == [8] + [16] * 62
+    again, other = (buckets.shuffled_batches(rows.lengths(), 16, [3, epoch]) for epoch in (0, 1))
+    assert [list(b) for b in again] == [list(b) for b in batches]
+    assert [list(b) for b in other] != [list(b) for b in batches]
+
+    def padding(batches):
+        sizes = [rows.inputs(batch)["input_mask"] for batch in batches]
+        return 1 - sum(m.sum() for m in sizes) / sum(m.size for m in sizes)
+
+    at_random = np.array_split(np.random.default_rng(0).permutation(1000), 63)
+    assert padding(batches) < 0.15 < 0.4 < padding(at_random)
+
+
+def test_predict_restores_the_order(rows):
+    inputs = {n: keras.Input((None,), dtype="int32", name=n) for n in rows.inputs([0])}
+    lengths = keras.ops.sum(inputs["input_mask"], axis=1)
+    model = keras.Model(inputs, {"length": lengths, "ids": inputs["input_word_ids"]})
+    model.jit_compile = False
+    found = buckets.predict(model, rows, batch_size=32)
+    np.testing.assert_array_equal([row["length"] for row in found], rows.lengths())
+    pieces = buckets.predict(keras.Model(inputs, inputs["input_word_ids"]), rows, 32, per_piece=True)
+    assert all(map(np.array_equal, pieces, rows.rows["input_word_ids"]))
+    assert buckets.predict(model, Features({"input_word_ids": []}, np.zeros(0, int)), 32) == []
+
+
+def test_encode(pretrained):
+    preprocessor, _ = kba.from_pretrained(pretrained)
+    texts = ["the film"] * 1500 + ["great"]
+    rows = features.encode(preprocessor, texts).rows
+    assert [list(row) for row in rows["input_word_ids"][1499:]] == [[2, 6, 7, 3], [2, 9, 3]]
+    found = features.encode(preprocessor, [("the film", "great"), ("the", "plot")], return_offsets=True)
+    assert [list(row) for row in found.rows["input_type_ids"]] == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1]]
+    assert [list(row) for row in found.places["ends"]] == [[0, 3, 8, 0, 5, 0], [0, 3, 0, 4, 0]]
+    words = features.encode(preprocessor, [["the", "film"], ["films"]], return_offsets=True)
+    assert [list(row) for row in words.places["words"]] == [[-1, 0, 1, -1], [-1, 0, 0, -1]]
+    assert len(features.encode(preprocessor, [])) == 0
+
+
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+def test_encode_counts_what_is_cut(pretrained, padding):
+    preprocessor = kba.from_pretrained(pretrained, 6)[0].replace(padding=padding)
+    fits, cut = "the the the the", "the the the the the"
+    assert features.encode(preprocessor, [fits, cut, "film"] * 500).cut == 500
+    assert features.encode(preprocessor, [cut, cut, fits, cut, fits, fits], group=2).cut == 2
+    assert features.encode(preprocessor, [("a a", "the"), ("a", "the"), ("the", "a a a")]).cut == 1
+    assert features.encode(preprocessor, [fits.split(), cut.split()]).cut == 1
+
+
+def test_encode_windows(pretrained):
+    preprocessor, _ = kba.from_pretrained(pretrained, 6)
+    found = features.encode_windows(preprocessor, ["the film", "a a a the the the film film"] * 600, stride=2)
+    assert list(found.examples[:4]) == [0, 1, 1, 1]
+    assert list(found.examples[-4:]) == [1198, 1199, 1199, 1199]
+    assert [list(row) for row in found.rows["input_word_ids"][2:4]] == [
+        [2, 5, 6, 6, 6, 3],
+        [2, 6, 6, 7, 7, 3],
+    ]
+    assert list(found.places["starts"][3]) == [0, 10, 14, 18, 23, 0]
+    assert len(features.encode_windows(preprocessor, [], stride=2)) == 0
