@@ -103,7 +103,7 @@ def test_from_data_to_a_fresh_process(tmp_path):
 
 def test_every_question_has_an_answer(tmp_path):
     rows = [row for row in questions(300) if row[1]["answers"]]
-    model = finetune(tmp_path, rows)
+    model = finetune(tmp_path, rows, epochs=5)
     assert (model.task.no_answer, model.task.threshold) == (False, None)
     report = model.evaluate(rows[:50])
     assert report["f1"] > 90

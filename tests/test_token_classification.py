@@ -73,7 +73,7 @@ def from_serving(found):
 
 
 def test_from_data_to_a_fresh_process(tmp_path):
-    model = finetune(tmp_path, sentences(300), validation=sentences(40))
+    model = finetune(tmp_path, sentences(300), epochs=4, validation=sentences(40))
     report = model.evaluate(sentences(100))
     assert report["f1"] > 0.95
     assert report["words"] == sum(len(words) for words, _ in sentences(100))
@@ -104,8 +104,8 @@ def test_parts_of_speech(tmp_path):
     def tag(word):
         return {"the": "DET", "was": "VERB", "great": "ADJ", "!": "PUNCT"}.get(word, "NOUN")
 
-    rows = [(words, [tag(word) for word in words]) for words, _ in sentences(300)]
-    model = finetune(tmp_path, rows)
+    rows = [(words, [tag(word) for word in words]) for words, _ in sentences(200)]
+    model = finetune(tmp_path, rows, epochs=4)
     report = model.evaluate(rows[:50])
     assert report["accuracy"] > 0.95
     assert "accuracy" in model.task.show(report)
