@@ -4,13 +4,14 @@ import math
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 WHOLE = ("epochs", "batch_size", "patience", "gradient_accumulation", "validate_every")
+WHOLE += ("stride", "max_answer_length", "num_candidates")  # of tasks
 POSITIVE = ("learning_rate",)
 NOT_NEGATIVE = ("weight_decay", "checkpoint_minutes")
 SHARES = ("warmup", "dropout")
 
 
 def check_arguments(given, optional=()):
-    """Raises ValueError if an argument of `finetune` or `pretrain` is not possible.
+    """Raises ValueError if an argument of `finetune` or `pretrain`, or an option of a task, is not possible.
 
     Args:
         given: dict of arguments; those that are not listed above are not looked at.

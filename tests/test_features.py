@@ -31,24 +31,15 @@ def test_inputs(rows):
         )
 
 
-def test_groups(rows):
-    """The rows of an item stay together."""
-    pairs = Features(rows.rows, np.arange(500), group=2)
-    lengths = [len(row) for row in rows.rows["input_word_ids"]]
-    assert list(pairs.lengths()) == [max(lengths[i : i + 2]) for i in range(0, 1000, 2)]
-    batch = pairs.inputs([7, 3])
-    assert list(batch["input_mask"].sum(axis=1)) == [lengths[i] for i in (14, 15, 6, 7)]
-
-
 def test_batch(rows):
-    """Arrays by item, and lists of arrays that are padded as the inputs are, alone and in dicts."""
+    """Arrays by item, and lists of arrays that are padded as the inputs are."""
     per_piece = [row + 1 for row in rows.rows["input_word_ids"]]
     labels = np.arange(1000)
-    inputs, targets = rows.batch([4, 9], ({"labels": labels, "pieces": per_piece}, None))
-    assert list(targets["labels"]) == [4, 9]
-    assert targets["pieces"].shape == inputs["input_word_ids"].shape
-    np.testing.assert_array_equal(targets["pieces"], (inputs["input_word_ids"] + 1) * inputs["input_mask"])
-    assert targets["pieces"].dtype == "int32"
+    assert list(rows.batch([4, 9], (labels, None))[1]) == [4, 9]
+    inputs, targets = rows.batch([4, 9], (per_piece, None))
+    assert targets.shape == inputs["input_word_ids"].shape
+    np.testing.assert_array_equal(targets, (inputs["input_word_ids"] + 1) * inputs["input_mask"])
+    assert targets.dtype == "int32"
     _, _, weights = rows.batch([4, 9], (labels, labels / 2))
     assert list(weights) == [2.0, 4.5]
 
@@ -86,11 +77,8 @@ def test_encode(pretrained):
     texts = ["the film"] * 1500 + ["great"]
     rows = features.encode(preprocessor, texts).rows
     assert [list(row) for row in rows["input_word_ids"][1499:]] == [[2, 6, 7, 3], [2, 9, 3]]
-    found = features.encode(preprocessor, [("the film", "great"), ("the", "plot")], return_offsets=True)
+    found = features.encode(preprocessor, [("the film", "great"), ("the", "plot")])
     assert [list(row) for row in found.rows["input_type_ids"]] == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1]]
-    assert [list(row) for row in found.places["ends"]] == [[0, 3, 8, 0, 5, 0], [0, 3, 0, 4, 0]]
-    words = features.encode(preprocessor, [["the", "film"], ["films"]], return_offsets=True)
-    assert [list(row) for row in words.places["words"]] == [[-1, 0, 1, -1], [-1, 0, 0, -1]]
     assert len(features.encode(preprocessor, [])) == 0
 
 
@@ -99,9 +87,7 @@ def test_encode_counts_what_is_cut(pretrained, padding):
     preprocessor = kba.from_pretrained(pretrained, 6)[0].replace(padding=padding)
     fits, cut = "the the the the", "the the the the the"
     assert features.encode(preprocessor, [fits, cut, "film"] * 500).cut == 500
-    assert features.encode(preprocessor, [cut, cut, fits, cut, fits, fits], group=2).cut == 2
     assert features.encode(preprocessor, [("a a", "the"), ("a", "the"), ("the", "a a a")]).cut == 1
-    assert features.encode(preprocessor, [fits.split(), cut.split()]).cut == 1
 
 
 def test_encode_windows(pretrained):
@@ -115,3 +101,7 @@ def test_encode_windows(pretrained):
     ]
     assert list(found.places["starts"][3]) == [0, 10, 14, 18, 23, 0]
     assert len(features.encode_windows(preprocessor, [], stride=2)) == 0
+    words = features.encode_windows(preprocessor, [["the", "film"], ["films"]], stride=2)
+    assert [list(row) for row in words.places["words"]] == [[-1, 0, 1, -1], [-1, 0, 0, -1]]
+    long = [("the the", "film"), ("the", "film film film")]  # there is room for one piece of a first text
+    assert features.encode_windows(preprocessor, long, stride=1).cut == 1

@@ -296,6 +296,13 @@ def test_predictions_need_their_format(run_folder):
         kba.load(run_folder).evaluate([("great film", "positive")], predictions="a.json")
 
 
+def test_to_answer_nothing_can_be_the_best(monkeypatch):
+    """The script's threshold is 0 then, which an answer may still be below."""
+    examples = [(("the film?", "film"), {"id": "1", "answers": []})]
+    monkeypatch.setattr(QuestionAnswering, "_best", lambda *args: ([[]], ["film"], [-2.0]))
+    assert QuestionAnswering(no_answer=True).tuned(None, None, examples).threshold < -2.0
+
+
 def test_mistakes(tmp_path):
     for name in ("stride", "max_answer_length", "num_candidates"):
         with pytest.raises(ValueError, match=f"{name}=0: give a whole number"):

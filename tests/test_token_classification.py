@@ -160,7 +160,7 @@ def test_first_pieces(pretrained, stride):
     first = alignment.first_pieces(found)
     words = list(zip(first["example"].tolist(), first["word"].tolist(), strict=True))
     assert words == [(e, w) for e, row in enumerate(rows) for w in range(len(row)) if row[w] != "\u0001"]
-    whole = features.encode(preprocessor.replace(sequence_length=99), rows, return_offsets=True)
+    whole = features.encode_windows(preprocessor.replace(sequence_length=99), rows, stride=99)
     for example, word, item, piece in zip(*first.values(), strict=True):
         row = whole.places["words"][example]
         begin = int(np.flatnonzero(row == word)[0])

@@ -14,23 +14,20 @@ MULTIPLE = 8  # lengths are rounded up to it: vector units are used whole and JA
 class Features:
     """Tokenized examples, without padding.
 
-    A training step goes through items. An item is a row of word pieces, or `group` rows that belong
-    together, such as the two texts of a pair that are compared. An example has one item, or one for each
+    A training step goes through items, each a row of word pieces. An example has one item, or one for each
     of its windows.
 
     Args:
         rows: dict of `input_word_ids` and `input_type_ids`, each a list of int32 arrays `(pieces,)`.
         examples: int array `(items,)`, the index of the example that each item is of, ascending.
-        group: rows of each item.
         places: dict of `starts`, `ends` and `words` of each piece, as `rows`, see `BertPreprocessor`;
-            empty if nobody asked for them.
+            empty without windows.
         cut: number of examples that do not fit and have lost word pieces.
         kept: dict of what a task keeps for its answers.
     """
 
     rows: dict
     examples: np.ndarray
-    group: int = 1
     places: dict = dataclasses.field(default_factory=dict)
     cut: int = 0
     kept: dict = dataclasses.field(default_factory=dict)
@@ -39,9 +36,8 @@ class Features:
         return len(self.examples)
 
     def lengths(self):
-        """The word pieces of the longest row of each item, int array `(items,)`."""
-        pieces = np.array([len(row) for row in self.rows["input_word_ids"]], int)
-        return pieces.reshape(-1, self.group).max(axis=1)
+        """The word pieces of each item, int array `(items,)`."""
+        return np.array([len(row) for row in self.rows["input_word_ids"]], int)
 
     def inputs(self, items):
         """The inputs of the encoder for some items.
@@ -50,18 +46,16 @@ class Features:
             items: `(batch,)`, which items.
 
         Returns:
-            dict of int32 arrays `(batch * group, length)`: `input_word_ids`, `input_mask`,
-            `input_type_ids`.
+            dict of int32 arrays `(batch, length)`: `input_word_ids`, `input_mask`, `input_type_ids`.
         """
-        rows = [item * self.group + row for item in items for row in range(self.group)]
-        longest = max(len(self.rows["input_word_ids"][row]) for row in rows)
-        shape = (len(rows), -(-longest // MULTIPLE) * MULTIPLE)
+        longest = max(len(self.rows["input_word_ids"][item]) for item in items)
+        shape = (len(items), -(-longest // MULTIPLE) * MULTIPLE)
         batch = {name: np.zeros(shape, "int32") for name in INPUTS}  # [PAD] is masked, its id has no effect
-        for place, row in enumerate(rows):
-            length = len(self.rows["input_word_ids"][row])
-            batch["input_mask"][place, :length] = 1
+        for row, item in enumerate(items):
+            length = len(self.rows["input_word_ids"][item])
+            batch["input_mask"][row, :length] = 1
             for name, arrays in self.rows.items():
-                batch[name][place, :length] = arrays[row]
+                batch[name][row, :length] = arrays[item]
         return batch
 
     def batch(self, items, targets):
@@ -70,7 +64,7 @@ class Features:
         Args:
             items: `(batch,)`, which items.
             targets: what the outputs shall be, and weights or None: for each item, an array `(items, ...)`
-                or a list of arrays `(pieces,)`, or dicts of these.
+                or a list of arrays `(pieces,)`.
 
         Returns:
             `(inputs, targets)`, or `(inputs, targets, weights)` if there are weights. What has an entry for
@@ -80,8 +74,6 @@ class Features:
         length = inputs["input_word_ids"].shape[1]
 
         def pick(values):
-            if isinstance(values, dict):
-                return {name: pick(value) for name, value in values.items()}
             if isinstance(values, np.ndarray):
                 return values[items]
             padded = np.zeros((len(items), length), values[0].dtype)
@@ -92,27 +84,23 @@ class Features:
         return (inputs, *(pick(values) for values in targets if values is not None))
 
 
-def encode(preprocessor, texts, group=1, return_offsets=False):
+def encode(preprocessor, texts):
     """Tokenizes and packs texts once, for all epochs; what is too long is cut.
 
     Args:
         preprocessor: `BertPreprocessor`.
-        texts: list of str, of tuples of str for pairs, or of lists of words.
-        group: texts that make an item; their number is a multiple of it.
-        return_offsets: True for `places`.
+        texts: list of str, or of tuples of str for pairs.
 
     Returns:
         `Features` with one row for each text.
     """
-    rows, places, cut = _empty(INPUTS[::2]), _empty(PLACES if return_offsets else ()), set()
+    rows, cut = _empty(INPUTS[::2]), 0
     for start in range(0, len(texts), CHUNK):
         chunk = as_segments(texts[start : start + CHUNK])
-        packed = _as_arrays(preprocessor(chunk, return_offsets=return_offsets))
-        lengths = _append(packed, rows, places)
+        lengths = _append(_as_arrays(preprocessor(chunk)), rows)
         full = np.flatnonzero(lengths == preprocessor.sequence_length)
-        is_cut = _num_pieces(preprocessor, chunk, full) > preprocessor.sequence_length
-        cut |= {(start + index) // group for index in full[is_cut].tolist()}
-    return Features(rows, np.arange(len(texts) // group), group, places, len(cut))
+        cut += int((_num_pieces(preprocessor, chunk, full) > preprocessor.sequence_length).sum())
+    return Features(rows, np.arange(len(texts)), cut=cut)
 
 
 def encode_windows(preprocessor, texts, stride):
@@ -120,7 +108,8 @@ def encode_windows(preprocessor, texts, stride):
 
     Args:
         preprocessor: `BertPreprocessor`.
-        texts: see `encode`; of pairs the second moves through the windows.
+        texts: list of str, of tuples of str, or of lists of words; of pairs the second moves through the
+            windows.
         stride: word pieces from the start of a window to that of the next.
 
     Returns:
@@ -169,15 +158,8 @@ def _append(packed, *kinds):
 
 def _num_pieces(preprocessor, chunk, indices):
     """The word pieces that some texts have with their special tokens, before anything is cut."""
-    import tensorflow as tf
-
     segments = chunk if isinstance(chunk, tuple) else (chunk,)
     total = np.full(len(indices), 1 + len(segments))
-    if not len(indices):
-        return total
     for segment in segments:
-        ragged = isinstance(segment, tf.RaggedTensor)
-        some = tf.gather(segment, indices) if ragged else [segment[index] for index in indices]
-        pieces = preprocessor.tokenizer(some)
-        total += (pieces.merge_dims(1, 2) if ragged else pieces).row_lengths().numpy()
+        total += preprocessor.tokenizer([segment[index] for index in indices]).row_lengths().numpy()
     return total

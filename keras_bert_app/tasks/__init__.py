@@ -22,7 +22,7 @@ labels, and are all that a run folder keeps of it beside the model. An example i
 - `check(inputs)`: the list of inputs that a user asks about, or an error.
 - `encode(preprocessor, inputs)`: `Features`.
 - `targets(features, examples, class_weights)`: what the outputs shall be and weights or None, for each
-  item: arrays `(items, ...)`, or lists of arrays `(pieces,)`, or dicts of them.
+  item: arrays `(items, ...)`, or lists of arrays `(pieces,)`.
 - `answers(outputs, features, inputs)`: a list of answers for a person.
 - `collapsed(outputs, features)`: True if the outputs are the same whatever the input.
 - `report(outputs, features, examples)`: a dict of metrics and mistakes, `metric` and `loss` among them.

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_bert_app.arguments import check_arguments
 from keras_bert_app.data import features as featuring
 from keras_bert_app.data import readers, spans, squad
 from keras_bert_app.heads import span_classifier
@@ -58,12 +59,8 @@ class QuestionAnswering:
     per_piece: ClassVar = True
 
     def __post_init__(self):
-        for name in ("stride", "max_answer_length", "num_candidates"):
-            value = getattr(self, name)
-            if name == "stride" and value is None:
-                continue
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
+        names = "stride", "max_answer_length", "num_candidates"
+        check_arguments({name: getattr(self, name) for name in names}, optional=("stride",))
 
     @classmethod
     def of_checkpoint(cls, labels, problem_type, where):
@@ -215,8 +212,11 @@ class QuestionAnswering:
         """The task with the threshold that gives the best F1 on these examples."""
         if not self.no_answer or self.threshold is not None:
             return self
-        report = metrics.scores(*self._best(outputs, features, examples))
-        return dataclasses.replace(self, threshold=report["best_f1_threshold"])
+        wanted, best, odds = self._best(outputs, features, examples)
+        threshold = metrics.scores(wanted, best, odds)["best_f1_threshold"]
+        if threshold == 0.0:  # as the script says if to answer nothing is the best
+            threshold = min(odds) - 1.0
+        return dataclasses.replace(self, threshold=threshold)
 
     @property
     def is_tuned(self):

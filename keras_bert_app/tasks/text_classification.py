@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_bert_app.arguments import check_arguments
 from keras_bert_app.data import features as featuring
 from keras_bert_app.data import readers
 from keras_bert_app.heads import text_classifier
@@ -66,8 +67,7 @@ class TextClassification:
     def __post_init__(self):
         if self.problem_type not in (None, *PROBLEM_TYPES):
             raise ValueError(f"problem_type={self.problem_type!r}: one of {', '.join(PROBLEM_TYPES)}")
-        if self.stride is not None and (type(self.stride) is not int or self.stride < 1):
-            raise ValueError(f"stride={self.stride!r}: give a whole number of at least 1, or None")
+        check_arguments({"stride": self.stride}, optional=("stride",))
         if self.threshold is not None and not (type(self.threshold) is float and 0 < self.threshold < 1):
             raise ValueError(f"threshold={self.threshold!r}: give a probability between 0 and 1")
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_bert_app.arguments import check_arguments
 from keras_bert_app.data import alignment, conll, readers
 from keras_bert_app.data import features as featuring
 from keras_bert_app.heads import token_classifier
@@ -50,8 +51,7 @@ class TokenClassification:
     is_tuned: ClassVar = False
 
     def __post_init__(self):
-        if self.stride is not None and (type(self.stride) is not int or self.stride < 1):
-            raise ValueError(f"stride={self.stride!r}: give a whole number of at least 1, or None")
+        check_arguments({"stride": self.stride}, optional=("stride",))
 
     text_inputs: ClassVar = ("text",)
 
@@ -229,9 +229,9 @@ class TokenClassification:
         """
         probabilities = self._probabilities(outputs, features)
         answers = []
-        for given, one, rows in zip(inputs, features.kept["words"], probabilities, strict=True):
+        rows_and_tags = zip(probabilities, self._tags(probabilities), strict=True)
+        for given, one, (rows, tags) in zip(inputs, features.kept["words"], rows_and_tags, strict=True):
             text = given if isinstance(given, str) else " ".join(given)
-            tags = [self.labels[index] for index in rows.argmax(axis=1)]
             spans = [(word, word + 1, tag) for word, tag in enumerate(tags)]
             if self.is_entities:
                 spans = entities.find_entities(tags)
@@ -246,10 +246,7 @@ class TokenClassification:
 
     def collapsed(self, outputs, features):
         """True if every word gets the same tag."""
-        return (
-            len({index for rows in self._probabilities(outputs, features) for index in rows.argmax(axis=1)})
-            == 1
-        )
+        return len({tag for tags in self._tags(self._probabilities(outputs, features)) for tag in tags}) == 1
 
     def report(self, outputs, features, examples):
         """How good the tags are.
