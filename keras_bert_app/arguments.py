@@ -5,7 +5,7 @@ import math
 PRECISIONS = ("float32", "mixed_bfloat16")
 WHOLE = ("epochs", "batch_size", "patience", "gradient_accumulation", "validate_every")
 WHOLE += ("stride", "max_answer_length", "num_candidates")  # of tasks
-POSITIVE = ("learning_rate",)
+POSITIVE = ("learning_rate", "scale")
 NOT_NEGATIVE = ("weight_decay", "checkpoint_minutes")
 SHARES = ("warmup", "dropout")
 
@@ -23,7 +23,7 @@ def check_arguments(given, optional=()):
         if name in WHOLE and (type(value) is not int or value < 1):
             raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
         if name in POSITIVE and not 0 < value < math.inf:
-            raise ValueError(f"{name}={value!r}: give a number above 0, such as 5e-5")
+            raise ValueError(f"{name}={value!r}: give a number above 0")
         if name in NOT_NEGATIVE and not 0 <= value < math.inf:
             raise ValueError(f"{name}={value!r}: give a number of at least 0")
         if name in SHARES and not 0 <= value < 1:

@@ -235,6 +235,7 @@ def models(
 
 
 app.command()(cli_predict.predict)
+app.command()(cli_predict.embed)
 for command in (cli_pretraining.vocab, cli_pretraining.prepare, cli_pretraining.pretrain):
     app.command()(command)
 

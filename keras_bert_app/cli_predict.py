@@ -83,22 +83,66 @@ def predict(
         print(json.dumps(row, ensure_ascii=False))
 
 
+def embed(
+    handle: Annotated[
+        str,
+        typer.Argument(
+            help="Run folder of finetune sentence-similarity, or a short name, address, folder or archive "
+            "of a BERT.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option(help="A .npy file, or .jsonl with the texts too.", show_default=False)
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Texts from CSV, TSV, JSONL, or .txt with one on each line, also .gz; by default the lines "
+            "of standard input."
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Texts that go through the model together.")] = 32,
+    text_column: Annotated[str, typer.Option(help="Column or JSON key of the text.")] = "text",
+):
+    """Write a vector for each text, for search and similarity.
+
+    keras-bert embed all-MiniLM-L6-v2 --file articles.csv --output articles.npy
+    """
+    if output.suffix not in (".npy", ".jsonl"):
+        raise ValueError(f"--output {output}: the name must end in .npy or .jsonl")
+    texts = _read_texts([], file, text_column)
+    quiet_import()
+    import numpy as np
+
+    from keras_bert_app import embedding, files
+
+    vectors = embedding.embed(texts, handle, batch_size)
+    with files.whole(output) as temporary, open(temporary, "wb") as opened:
+        if output.suffix == ".npy":
+            np.save(opened, vectors)
+        else:
+            for text, vector in zip(texts, vectors, strict=True):
+                line = json.dumps({"text": text, "embedding": vector.tolist()}, ensure_ascii=False)
+                opened.write(f"{line}\n".encode())
+    print(f"{output}: {len(vectors):,} vectors of {vectors.shape[1]}")
+
+
 def _ask_finetuned(folder, texts, file, batch_size, columns):
     """Yields a line of output for each input."""
     quiet_import()
     from keras_bert_app.task_model import load
 
     model = load(folder)
-    names = model.task.text_inputs
-    is_pair = len(names) == 2
     if file and not texts:
         inputs = model.task.read_inputs(file, columns)
         if not inputs:
             raise ValueError(f"{file} is empty: give at least one text")
     else:
-        inputs = _read_pairs(texts, file) if is_pair else _read_texts(texts, file)
+        is_one = len(model.task.text_inputs) == 1
+        inputs = model.task.from_texts(_read_texts(texts, file) if texts or file or is_one else texts)
     for given, answer in zip(inputs, model(inputs, batch_size), strict=True):
-        yield {**dict(zip(names, given if is_pair else [given], strict=True)), **answer}
+        yield {**model.task.named(given), **answer}
 
 
 def _ask_pretrained(task, model, texts, file, top_k, batch_size, columns):
@@ -145,8 +189,4 @@ def _read_pairs(texts, file, *columns):
 
     if texts and file:
         raise ValueError("give texts or --file, not both")
-    if not file:
-        if len(texts) != 2:
-            raise ValueError(f"give two texts, {len(texts)} are given, or give --file")
-        return [tuple(texts)]
-    return readers.read_pairs(file, *columns)
+    return readers.read_pairs(file, *columns) if file else readers.pair_of(texts)

@@ -7,6 +7,7 @@ from keras_bert_app.encoder import ACTIVATIONS, encoder_config
 from keras_bert_app.layers import PACKAGE
 
 PRETRAINING_HEADS = ("masked_lm", "next_sentence")
+POOLINGS = ("mean", "cls", "max")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -202,6 +203,46 @@ def span_classifier(encoder):
     logits = _dense(2, "span_classifier")(encoder.output["sequence_output"])  # (batch, length, 2)
     outputs = {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
     return keras.Model(encoder.input, outputs, name="span_classifier")
+
+
+def sentence_encoder(encoder, pooling="mean", normalize=True):
+    """The encoder with one vector for each text, for similarity and search.
+
+    Args:
+        encoder: from `bert_encoder` or `from_pretrained`. Its layers are shared, not copied.
+        pooling: `"mean"` of the vectors of all word pieces, special tokens included; `"cls"`, that of
+            `[CLS]`; or `"max"`, the largest number in each place.
+        normalize: True for vectors of length 1, whose product is their cosine.
+
+    Returns:
+        A functional `keras.Model` with the encoder's inputs and float32 vectors `(batch, hidden)`.
+
+    Raises:
+        ValueError: `pooling` is not one of those above.
+
+    Example:
+
+    >>> encoder = bert_encoder(BertConfig(
+    ...     vocab_size=99, hidden_size=10, num_hidden_layers=3, num_attention_heads=2,
+    ...     intermediate_size=37))
+    >>> sentence_encoder(encoder).output_shape
+    (None, 10)
+
+    Reference: [Reimers and Gurevych, 2019](https://arxiv.org/abs/1908.10084), section 3.
+    """
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling={pooling!r}: one of {', '.join(POOLINGS)}")
+    x = ops.cast(encoder.output["sequence_output"], "float32")
+    mask = ops.cast(encoder.input["input_mask"], "float32")[..., None]  # (batch, length, 1)
+    if pooling == "mean":
+        x = ops.sum(x * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)  # (batch, hidden)
+    elif pooling == "max":
+        x = ops.max(x + (mask - 1.0) * 1e9, axis=1)
+    else:
+        x = x[:, 0]
+    if normalize:
+        x = keras.layers.UnitNormalization(name="unit_length", dtype="float32")(x)
+    return keras.Model(encoder.input, x, name="sentence_encoder")
 
 
 def _check_classes(num_classes):

@@ -8,6 +8,7 @@ import keras
 
 from keras_bert_app import files, handles, pretrained_answers
 from keras_bert_app.bundled import DEFAULT
+from keras_bert_app.checkpoints import sentence_transformers
 from keras_bert_app.data import buckets
 from keras_bert_app.registry import custom_objects
 from keras_bert_app.tasks import check_columns, get_task, options_of, replaced, task_class, task_names
@@ -172,33 +173,45 @@ def load(handle=None, offline=False, task=None, options=None):
     ```
     """
     tasks = pretrained_answers.TASKS
-    if task is not None and task not in tasks:
-        raise ValueError(f"task={task!r}: {' or '.join(map(repr, tasks))}, or None for a fine-tuned model")
+    known = (*tasks, *(name for name in task_names() if task_class(name).head is None))
+    if task is not None and task not in known:
+        raise ValueError(f"task={task!r}: {' or '.join(map(repr, known))}, or None for a fine-tuned model")
     if handle is None and task is None:
-        known = " or ".join(map(repr, tasks))
+        known = " or ".join(map(repr, known))
         raise ValueError(f"give the run folder of a fine-tuned model, or task={known} for a pretrained one")
     handle = DEFAULT if handle is None else handle
     if handle != DEFAULT and not isinstance(handle, tuple):  # which a TF-Hub pair is
         folder = Path(handle)
         if any((folder / name).is_file() for name in ("labels.json", "model.keras")):
-            if task is not None:
+            model = _load_run(folder, options)
+            if task not in (None, model.task.name):
                 raise ValueError(f"{folder} is a fine-tuned model: {task} needs a pretrained one")
-            return _load_run(folder, options)
+            return model
     checkpoint = handles.open_checkpoint(handle, offline)
     where, heads = checkpoint.tensors.path, ", ".join(checkpoint.heads) or "none"
-    if task is not None:
+    if task in tasks:
         head, answer = tasks[task]
         if head not in checkpoint.heads:
             raise ValueError(f"{where} has no {head} head, which {task} needs: its heads are {heads}")
         return answer(handles.build_preprocessor(checkpoint), checkpoint.build("pretrainer")[1])
     found = [name for name in task_names() if task_class(name).head in checkpoint.heads]
+    if task is not None or (not found and sentence_transformers.is_one(where.parent)):
+        return _sentence_encoder(checkpoint, options)
     if not found:
         possible = [name for name, (head, _) in tasks.items() if head in checkpoint.heads]
         remedy = f". Without fine-tuning there is task={' or '.join(map(repr, possible))}" if possible else ""
         raise ValueError(f"{where} is no fine-tuned model: its heads are {heads}{remedy}")
-    task = task_class(found[0]).of_checkpoint(checkpoint.labels, checkpoint.problem_type, where)
+    task = task_class(found[0]).of_checkpoint(checkpoint)
     preprocessor = handles.build_preprocessor(checkpoint)
     return TaskModel(replaced(task, options), preprocessor, checkpoint.build(task.head)[1])
+
+
+def _sentence_encoder(checkpoint, options):
+    """The model that gives a vector for each text, of a BERT with or without training for it."""
+    task = replaced(task_class("sentence-similarity").of_checkpoint(checkpoint), options)
+    length = sentence_transformers.sequence_length(checkpoint.tensors.path.parent)
+    model = task.build(checkpoint.build()[0], 0.0)
+    return TaskModel(task, handles.build_preprocessor(checkpoint, length), model)
 
 
 def _load_run(folder, options):

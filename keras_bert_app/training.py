@@ -199,7 +199,7 @@ def _seed_dropout(model, seed):
 
 def _compile(result, optimizer):
     """A model of the same layers to be trained; `result.model` stays as it is to be saved."""
-    trainer = keras.Model(result.model.input, result.task.training_output(result.model))
+    trainer = result.task.training_model(result.model)
     # XLA would compile anew for each length, and is slower on a CPU; JAX has nothing else.
     jit_compile = "auto" if keras.config.backend() == "jax" else False
     trainer.compile(optimizer, jit_compile=jit_compile, **result.task.compile_options())
@@ -208,9 +208,9 @@ def _compile(result, optimizer):
 
 def _warn_of_cut(features, preprocessor):
     if features.cut:
-        number = len(set(features.examples.tolist()))
+        number = len(set(features.examples.tolist())) * features.group
         warnings.warn(
-            f"{features.cut:,} of {number:,} examples ({features.cut / number:.0%}) do not fit in "
+            f"{features.cut:,} of {number:,} inputs ({features.cut / number:.0%}) do not fit in "
             f"sequence_length={preprocessor.sequence_length} and are cut: give a larger one, or read long "
             "texts in windows, see the task's stride",
             stacklevel=3,

@@ -90,7 +90,8 @@ class TrainingLoop:
     def _train(self, epoch, first_step, metrics, features, targets):
         """The rest of one epoch; returns its line of the history and its number of steps."""
         batch_size = self.arguments["batch_size"]
-        batches = buckets.shuffled_batches(features.lengths(), batch_size, [self.arguments["seed"], epoch])
+        seed = [self.arguments["seed"], epoch]
+        batches = buckets.shuffled_batches(features.item_lengths(), batch_size, seed)
 
         def save(step, metrics_variables):
             variables = [*self.variables, *metrics_variables]

@@ -117,6 +117,14 @@ def write_trainable(folder, positions=32):
     return write_pretrained(folder, tensors, **sizes, max_position_embeddings=positions)
 
 
+def checkpoint_with(labels=None, problem_type=None):
+    """A checkpoint of which only the labels count."""
+    from types import SimpleNamespace
+
+    where = SimpleNamespace(path=Path("x"))
+    return SimpleNamespace(labels=labels, problem_type=problem_type, tensors=where)
+
+
 def reviews(number):
     """Labelled texts that a small model learns in a few steps, none twice."""
     good, bad = ["great", "good", "fun", "loved", "moving"], ["bad", "dull", "boring", "terrible", "poor"]
@@ -128,12 +136,12 @@ def reviews(number):
     return rows
 
 
-def served(path, **texts):
+def served(path, signature="serving_default", **texts):
     """What a SavedModel answers, in this process: dict of lists and, of strings, of lists of str."""
     import numpy as np
     import tensorflow as tf
 
-    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    serve = tf.saved_model.load(str(path)).signatures[signature]
     decode = np.vectorize(bytes.decode, otypes="O")
     found = serve(**{name: tf.constant(values, tf.string) for name, values in texts.items()})
     return {

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import not_served, reviews, served, write_trainable
+from conftest import checkpoint_with, not_served, reviews, served, write_trainable
 
 import keras_bert_app as kba
 from keras_bert_app import tasks
@@ -320,7 +320,7 @@ def test_long_texts_in_windows(tmp_path):
 
 def test_models_of_others():
     def of(labels, problem_type=None):
-        return TextClassification.of_checkpoint(labels, problem_type, "x")
+        return TextClassification.of_checkpoint(checkpoint_with(labels, problem_type))
 
     assert of(["a", "b"]) == single(["a", "b"])
     assert of(["LABEL_0"]) == TextClassification(problem_type="regression")
@@ -339,7 +339,7 @@ def test_what_is_cut_is_said(tmp_path):
     write_trainable(tmp_path / "pretrained")
     rows = [(text + " film" * 20 * (index < 7), label) for index, (text, label) in enumerate(reviews(28))]
     with pytest.warns(
-        UserWarning, match=r"7 of 28 examples \(25%\) do not fit in sequence_length=16 and are cut"
+        UserWarning, match=r"7 of 28 inputs \(25%\) do not fit in sequence_length=16 and are cut"
     ):
         kba.finetune(
             "text-classification", rows, model=tmp_path / "pretrained", output=tmp_path / "run",
@@ -358,7 +358,8 @@ def test_classifier_shares_the_encoder(pretrained):
 
 
 def test_tasks_are_found_by_name():
-    assert tasks.task_names() == ["question-answering", "text-classification", "token-classification"]
+    names = ["question-answering", "sentence-similarity", "text-classification", "token-classification"]
+    assert tasks.task_names() == names
     with pytest.raises(ValueError, match="there is no task 'summarization': one of question-answering"):
         tasks.get_task("summarization")
 

@@ -3,7 +3,7 @@ import random
 
 import numpy as np
 import pytest
-from conftest import data_file, not_served, run_python, served, write_trainable
+from conftest import checkpoint_with, data_file, not_served, run_python, served, write_trainable
 
 import keras_bert_app as kba
 from keras_bert_app.data import alignment, conll, features
@@ -311,7 +311,7 @@ def test_a_model_of_somebody_else(pretrained, tmp_path, labels):
     )
     assert from_serving(found) == answers
     with pytest.raises(ValueError, match="x has no names of labels"):
-        TokenClassification.of_checkpoint(None, None, "x")
+        TokenClassification.of_checkpoint(checkpoint_with())
 
 
 @pytest.mark.filterwarnings("ignore:the model gives all")

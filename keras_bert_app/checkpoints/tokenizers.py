@@ -12,8 +12,8 @@ CLASSES = (None, "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "D
 MAX_SPECIAL_TOKENS = 28  # see `BertTokenizer`
 
 
-def read_json(path):
-    """The JSON object in the file `path`.
+def read_json(path, kind=dict):
+    """The JSON object, or with `kind=list` the list, in the file `path`.
 
     Raises:
         ValueError: it is not JSON, or no object.
@@ -22,8 +22,8 @@ def read_json(path):
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds no JSON object")
+    if not isinstance(value, kind):
+        raise ValueError(f"{path} holds no JSON {'object' if kind is dict else 'list'}")
     return value
 
 

@@ -34,29 +34,30 @@ def sorted_batches(lengths, batch_size):
 
 
 def predict(model, features, batch_size, per_piece=False):
-    """What `model` returns for every item, in the order of the items.
+    """What `model` returns for every row, in the order of the rows.
 
     Args:
         model: `keras.Model` from the encoder's inputs to a tensor, or a structure of them, `(batch, ...)`.
         features: `Features`.
-        batch_size: items of a batch.
+        batch_size: rows of a batch.
         per_piece: True if the second axis is that of the word pieces.
 
     Returns:
-        A list with the output for each item, arrays `(...)`; with `per_piece` without that of padding.
+        A list with the output for each row, arrays `(...)`; with `per_piece` without that of padding.
 
     Raises:
         ValueError: `batch_size` is not a whole number of at least 1.
     """
     if type(batch_size) is not int or batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r}: give a whole number of at least 1")
-    found, lengths = [None] * len(features), features.lengths()
-    for items in sorted_batches(lengths, batch_size):
-        outputs = model.predict_on_batch(features.inputs(items))
-        for row, item in enumerate(items):
-            end = lengths[item] if per_piece else None
-            found[item] = keras.tree.map_structure(
-                lambda output, row=row, end=end: output[row] if end is None else output[row, :end].copy(),
+    lengths = features.lengths()
+    found = [None] * len(lengths)
+    for rows in sorted_batches(lengths, batch_size):
+        outputs = model.predict_on_batch(features.inputs(rows))
+        for place, row in enumerate(rows):
+            end = lengths[row] if per_piece else None
+            found[row] = keras.tree.map_structure(
+                lambda output, at=place, end=end: output[at] if end is None else output[at, :end].copy(),
                 outputs,
             )
     return found

@@ -14,16 +14,17 @@ MULTIPLE = 8  # lengths are rounded up to it: vector units are used whole and JA
 class Features:
     """Tokenized examples, without padding.
 
-    A training step goes through items, each a row of word pieces. An example has one item, or one for each
-    of its windows.
+    A model answers rows of word pieces. An example has one row, one for each of its windows, or one for each
+    of several texts. A training step goes through items, which are rows, or so many that follow each other.
 
     Args:
         rows: dict of `input_word_ids` and `input_type_ids`, each a list of int32 arrays `(pieces,)`.
-        examples: int array `(items,)`, the index of the example that each item is of, ascending.
+        examples: int array `(rows,)`, the index of the example that each row is of, ascending.
         places: dict of `starts`, `ends` and `words` of each piece, as `rows`, see `BertPreprocessor`;
             empty without windows.
         cut: number of examples that do not fit and have lost word pieces.
         kept: dict of what a task keeps for its answers.
+        group: rows of an item.
     """
 
     rows: dict
@@ -31,31 +32,36 @@ class Features:
     places: dict = dataclasses.field(default_factory=dict)
     cut: int = 0
     kept: dict = dataclasses.field(default_factory=dict)
+    group: int = 1
 
     def __len__(self):
-        return len(self.examples)
+        return len(self.examples) // self.group
 
     def lengths(self):
-        """The word pieces of each item, int array `(items,)`."""
+        """The word pieces of each row, int array `(rows,)`."""
         return np.array([len(row) for row in self.rows["input_word_ids"]], int)
 
-    def inputs(self, items):
-        """The inputs of the encoder for some items.
+    def item_lengths(self):
+        """The word pieces of the longest row of each item, int array `(items,)`."""
+        return self.lengths().reshape(-1, self.group).max(axis=1)
+
+    def inputs(self, rows):
+        """The inputs of the encoder for some rows.
 
         Args:
-            items: `(batch,)`, which items.
+            rows: `(batch,)`, which rows.
 
         Returns:
             dict of int32 arrays `(batch, length)`: `input_word_ids`, `input_mask`, `input_type_ids`.
         """
-        longest = max(len(self.rows["input_word_ids"][item]) for item in items)
-        shape = (len(items), -(-longest // MULTIPLE) * MULTIPLE)
+        longest = max(len(self.rows["input_word_ids"][row]) for row in rows)
+        shape = (len(rows), -(-longest // MULTIPLE) * MULTIPLE)
         batch = {name: np.zeros(shape, "int32") for name in INPUTS}  # [PAD] is masked, its id has no effect
-        for row, item in enumerate(items):
-            length = len(self.rows["input_word_ids"][item])
-            batch["input_mask"][row, :length] = 1
+        for place, row in enumerate(rows):
+            length = len(self.rows["input_word_ids"][row])
+            batch["input_mask"][place, :length] = 1
             for name, arrays in self.rows.items():
-                batch[name][row, :length] = arrays[item]
+                batch[name][place, :length] = arrays[row]
         return batch
 
     def batch(self, items, targets):
@@ -67,10 +73,11 @@ class Features:
                 or a list of arrays `(pieces,)`.
 
         Returns:
-            `(inputs, targets)`, or `(inputs, targets, weights)` if there are weights. What has an entry for
-            each word piece is padded with 0, as the inputs are.
+            `(inputs, targets)`, or `(inputs, targets, weights)` if there are weights. The inputs are of all
+            rows of the items, `(batch * group, length)`. What has an entry for each word piece is padded with
+            0, as the inputs are.
         """
-        inputs = self.inputs(items)
+        inputs = self.inputs((np.asarray(items)[:, None] * self.group + np.arange(self.group)).reshape(-1))
         length = inputs["input_word_ids"].shape[1]
 
         def pick(values):

@@ -11,6 +11,7 @@ import re
 import zlib
 from pathlib import Path
 
+PATHS = (str, os.PathLike)
 FORMATS = (".csv", ".tsv", ".jsonl")
 TEXT_FORMATS = (".txt", *FORMATS)
 # BERT reads the first few hundred words. A text this long is a file read as one text, mostly
@@ -42,7 +43,7 @@ def read_labelled(source, text_column="text", label_column="label", pair_column=
         ValueError: it is empty, lacks a column, is not UTF-8, or holds a text or label that
             cannot be used; the message names the place.
     """
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(source, PATHS):
         return check_labelled(source, "the data")
     path = Path(source)
     if path.is_dir():
@@ -73,7 +74,7 @@ def find_files(files):
         FileNotFoundError: one of `files` names no file.
     """
     found = []
-    for pattern in [files] if isinstance(files, str | os.PathLike) else files:
+    for pattern in [files] if isinstance(files, PATHS) else files:
         names = [pattern] if os.path.exists(pattern) else sorted(glob.glob(str(pattern), recursive=True))
         if not names:
             raise FileNotFoundError(f"there is no file {pattern}: check the path or pattern")
@@ -285,6 +286,17 @@ def _check_label(label, where):
     if not finite or label == "":
         raise ValueError(f"{where}: the label is {label!r}: give a name or a number")
     return int(label) if type(label) is float and label.is_integer() else label
+
+
+def pair_of(texts):
+    """The list with the pair that two texts of a command line are.
+
+    Raises:
+        ValueError: they are not two.
+    """
+    if len(texts) != 2:
+        raise ValueError(f"give two texts, {len(texts)} are given, or give --file")
+    return [tuple(texts)]
 
 
 def check_pairs(pairs):

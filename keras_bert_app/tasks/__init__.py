@@ -5,24 +5,26 @@ labels, and are all that a run folder keeps of it beside the model. An example i
 `finetune`, `evaluate`, `predict` and `export` know of a task:
 
 - `name`: the name of its module, with hyphens.
-- `head`: the name that `open_checkpoint` has for its head.
-- `of_checkpoint(labels, problem_type, where)`: the task of a model that somebody else has trained.
-- `text_inputs`: the names of its text inputs, one for each text of an input.
+- `head`: the name that `open_checkpoint` has for its head, None if it has no weights of its own.
+- `of_checkpoint(checkpoint)`: the task of a model that somebody else has trained, a `Checkpoint`.
+- `text_inputs`: the names of the text inputs of `model.keras`.
 - `metric`: the number, higher being better, by which the best epoch is chosen.
 - `per_piece`: True if the outputs have one entry for each word piece.
 - `sequence_length`: word pieces of the longest input, unless the user says otherwise.
 - `read(source, columns)`: a list of examples from a user's data; `columns` has the names that the user
   gave, under `text`, `pair` and `label`.
 - `read_inputs(source, columns)`: a list of inputs from a file without targets.
+- `from_texts(texts)`: the list of inputs that the texts of a command line are.
+- `named(given)`: an input as a dict with a name for each part.
 - `learn(examples)`: the task with what it needs to know of the data.
 - `describe()`: what it gives for an input, in words.
 - `build(encoder, dropout)`: the encoder with the task's head, a `keras.Model`.
-- `training_output(model)`: what the loss takes of the model's output.
+- `training_model(model)`: a new `keras.Model` of the same layers, which is trained.
 - `compile_options()`: loss and metrics, for `compile`.
 - `check(inputs)`: the list of inputs that a user asks about, or an error.
 - `encode(preprocessor, inputs)`: `Features`.
-- `targets(features, examples, class_weights)`: what the outputs shall be and weights or None, for each
-  item: arrays `(items, ...)`, or lists of arrays `(pieces,)`.
+- `targets(features, examples, class_weights)`: what the outputs of `training_model` shall be and weights or
+  None, for each item: arrays `(items, ...)`, or lists of arrays `(pieces,)`.
 - `answers(outputs, features, inputs)`: a list of answers for a person.
 - `collapsed(outputs, features)`: True if the outputs are the same whatever the input.
 - `report(outputs, features, examples)`: a dict of metrics and mistakes, `metric` and `loss` among them.

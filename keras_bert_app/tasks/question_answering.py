@@ -63,7 +63,7 @@ class QuestionAnswering:
         check_arguments({name: getattr(self, name) for name in names}, optional=("stride",))
 
     @classmethod
-    def of_checkpoint(cls, labels, problem_type, where):
+    def of_checkpoint(cls, checkpoint):
         """See `tasks`. Whether it was trained with questions without an answer, no checkpoint says."""
         return cls(no_answer=False)
 
@@ -77,6 +77,14 @@ class QuestionAnswering:
         if Path(source).name.removesuffix(".gz").endswith(".json"):
             return [given for given, _ in squad.read_squad(source, wanted=False)]
         return readers.read_pairs(source, columns.get("text", "question"), columns.get("pair", "context"))
+
+    def from_texts(self, texts):
+        """See `readers.pair_of`."""
+        return readers.pair_of(texts)
+
+    def named(self, given):
+        """See `tasks`."""
+        return dict(zip(self.text_inputs, given, strict=True))
 
     def learn(self, examples):
         """The task, with whether a question may have no answer; a warning counts answers that are not where
@@ -105,9 +113,10 @@ class QuestionAnswering:
         """See `heads.span_classifier`."""
         return span_classifier(encoder)
 
-    def training_output(self, model):
-        """The logits of starts and ends as one tensor `(batch, 2, length)`."""
-        return ops.stack([model.output["start_logits"], model.output["end_logits"]], axis=1)
+    def training_model(self, model):
+        """From the inputs to the logits of starts and ends as one tensor `(batch, 2, length)`."""
+        logits = ops.stack([model.output["start_logits"], model.output["end_logits"]], axis=1)
+        return keras.Model(model.input, logits)
 
     def compile_options(self):
         """Cross-entropy and accuracy of the starts and the ends."""

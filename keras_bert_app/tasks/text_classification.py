@@ -72,17 +72,19 @@ class TextClassification:
             raise ValueError(f"threshold={self.threshold!r}: give a probability between 0 and 1")
 
     @classmethod
-    def of_checkpoint(cls, labels, problem_type, where):
+    def of_checkpoint(cls, checkpoint):
         """See `tasks`; of text classifiers and the names that Hugging Face has for what they do.
 
         Raises:
             ValueError: the labels have no names.
         """
+        labels, problem_type = checkpoint.labels, checkpoint.problem_type
         if problem_type is None:  # as in Hugging Face, one output is a number
             problem_type = NUMBER if labels is not None and len(labels) == 1 else SINGLE
         if problem_type == NUMBER:
             return cls(problem_type=NUMBER)
         if labels is None or len(labels) < 2:
+            where = checkpoint.tensors.path
             raise ValueError(f"{where} has no names of labels, or fewer than two: {cls.name} needs them")
         return cls(list(labels), problem_type)
 
@@ -112,6 +114,14 @@ class TextClassification:
         if self.pairs:
             return readers.read_pairs(source, text, columns.get("pair", "text_pair"))
         return list(readers.read_texts(source, text))
+
+    def from_texts(self, texts):
+        """Texts, or see `readers.pair_of`."""
+        return readers.pair_of(texts) if self.pairs else texts
+
+    def named(self, given):
+        """See `tasks`."""
+        return dict(zip(self.text_inputs, given if self.pairs else [given], strict=True))
 
     def learn(self, examples):
         """The task with the labels, sorted, and with what kind of labels and texts these are.
@@ -171,9 +181,9 @@ class TextClassification:
         """See `heads.text_classifier`."""
         return text_classifier(encoder, 1 if self.labels is None else len(self.labels), dropout)
 
-    def training_output(self, model):
-        """The logits."""
-        return model.output
+    def training_model(self, model):
+        """From the inputs to the logits."""
+        return keras.Model(model.input, model.output)
 
     def compile_options(self):
         """Cross-entropy, or the squared error of numbers, averaged over the weights of the examples."""

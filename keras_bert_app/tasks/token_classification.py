@@ -56,13 +56,15 @@ class TokenClassification:
     text_inputs: ClassVar = ("text",)
 
     @classmethod
-    def of_checkpoint(cls, labels, problem_type, where):
+    def of_checkpoint(cls, checkpoint):
         """See `tasks`.
 
         Raises:
             ValueError: the labels have no names.
         """
+        labels = checkpoint.labels
         if labels is None or len(labels) < 2:
+            where = checkpoint.tensors.path
             raise ValueError(f"{where} has no names of labels, or fewer than two: {cls.name} needs them")
         return cls(list(labels), all(map(entities.parse, labels)))
 
@@ -95,6 +97,14 @@ class TokenClassification:
         if name.endswith((".txt", ".csv", ".tsv")) or (name.endswith(".jsonl") and "text" in columns):
             return list(readers.read_texts(source, columns.get("text", "text")))
         return conll.read_words(source, columns.get("text"))
+
+    def from_texts(self, texts):
+        """Each is an input."""
+        return texts
+
+    def named(self, given):
+        """See `tasks`."""
+        return {"text": given}
 
     def learn(self, examples):
         """The task with the tags of the examples.
@@ -136,9 +146,9 @@ class TokenClassification:
         """See `heads.token_classifier`."""
         return token_classifier(encoder, len(self.labels), dropout)
 
-    def training_output(self, model):
-        """The logits."""
-        return model.output
+    def training_model(self, model):
+        """From the inputs to the logits."""
+        return keras.Model(model.input, model.output)
 
     def compile_options(self):
         """Cross-entropy and accuracy of the first pieces of words."""
@@ -160,8 +170,8 @@ class TokenClassification:
     def encode(self, preprocessor, inputs):
         """Windows of the words; `kept` holds the words of each input, and where in its text they are."""
         texts = [given for given in inputs if isinstance(given, str)]
-        found = iter(_split(texts))
-        words = [next(found) if isinstance(given, str) else _joined(given) for given in inputs]
+        found = iter(split_texts(texts))
+        words = [next(found) if isinstance(given, str) else joined_words(given) for given in inputs]
         features = featuring.encode_windows(
             preprocessor, [one["words"] for one in words], self._stride(preprocessor)
         )
@@ -281,7 +291,7 @@ class TokenClassification:
         return tagging(model, preprocessor, self.labels, self.is_entities, self._stride(preprocessor))
 
 
-def _split(texts):
+def split_texts(texts):
     """The words of texts, a dict for each: `words`, list of str, `starts` and `ends`, lists of int."""
     if not texts:
         return []
@@ -292,7 +302,7 @@ def _split(texts):
     return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
 
 
-def _joined(words):
+def joined_words(words):
     """The same for a list of words, in the text that they are with spaces between them."""
     ends = np.cumsum([len(word) + 1 for word in words]) - 1
     return {

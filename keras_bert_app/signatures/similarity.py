@@ -1,0 +1,30 @@
+"""Vectors of texts and the similarity of pairs, in the graph."""
+
+import tensorflow as tf
+
+
+def similarity(model, preprocessor):
+    """What an exported sentence encoder does.
+
+    Args:
+        model: `keras.Model` from the encoder's inputs to vectors `(batch, hidden)`.
+        preprocessor: `BertPreprocessor`.
+
+    Returns:
+        Two functions with their signatures. `serving_default` takes `text`, string `(batch,)`, and returns
+        `embedding`, float32 `(batch, hidden)`. `similarity` takes `text` and `text_pair` and returns
+        `similarity`, float32 `(batch,)`, the cosine of their vectors.
+    """
+
+    def vectors(text):
+        return model(preprocessor(text), training=False)
+
+    def serving_default(text):
+        return {"embedding": vectors(text)}
+
+    def of_pairs(text, text_pair):
+        first, second = (tf.math.l2_normalize(vectors(given), axis=1) for given in (text, text_pair))
+        return {"similarity": tf.reduce_sum(first * second, axis=1)}
+
+    text, text_pair = (tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair"))
+    return {"serving_default": (serving_default, [text]), "similarity": (of_pairs, [text, text_pair])}
