@@ -11,6 +11,7 @@ import typer
 
 from keras_bert_app import cli_predict, cli_pretraining
 from keras_bert_app.bundled import DEFAULT
+from keras_bert_app.cli_predict import TaskOption, options_of
 from keras_bert_app.quiet import quiet_import
 
 app = typer.Typer(
@@ -102,9 +103,7 @@ def finetune(
     text_column: TextColumn = None,
     pair_column: PairColumn = None,
     label_column: LabelColumn = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="An option of the task, such as stride=128; may be repeated.")
-    ] = None,
+    option: TaskOption = None,
 ):
     """Fine-tune a pretrained BERT. Killed and started again with the same arguments, it goes on."""
     quiet_import()
@@ -112,7 +111,7 @@ def finetune(
     from keras_bert_app.training import finetune as run
 
     run(
-        get_task(task, **_options(option)),
+        get_task(task, **options_of(option)),
         train,
         validation,
         model=model,
@@ -137,20 +136,6 @@ def _columns(text, pair, label):
     return {what: name for what, name in given.items() if name is not None}
 
 
-def _options(given):
-    """The options of a task: what stands after each `=` is JSON, or else a text."""
-    options = {}
-    for one in given or ():
-        name, equals, value = one.partition("=")
-        if not equals:
-            raise ValueError(f"--option {one} has no value: write NAME=VALUE, such as stride=128")
-        try:
-            options[name] = json.loads(value)
-        except json.JSONDecodeError:
-            options[name] = value
-    return options
-
-
 @app.command()
 def evaluate(
     folder: Run,
@@ -166,12 +151,16 @@ def evaluate(
     text_column: TextColumn = None,
     pair_column: PairColumn = None,
     label_column: LabelColumn = None,
+    task: Annotated[
+        str | None, typer.Option(help="Of a BERT that is not fine-tuned, see keras-bert predict.")
+    ] = None,
+    option: TaskOption = None,
 ):
     """Measure a fine-tuned model with the figures of its task, and show its worst mistakes."""
     quiet_import()
     from keras_bert_app.task_model import load
 
-    model = load(folder)
+    model = load(folder, task=task, options=options_of(option))
     columns = _columns(text_column, pair_column, label_column)
     report = model.evaluate(data, batch_size, columns, predictions)
     print(json.dumps(report, ensure_ascii=False) if as_json else model.task.show(report))
@@ -181,12 +170,17 @@ def evaluate(
 def export(
     folder: Run,
     output: Annotated[Path, typer.Option(help="Such as saved_models/reviews.", show_default=False)],
+    task: Annotated[
+        str | None, typer.Option(help="Of a BERT that is not fine-tuned, see keras-bert predict.")
+    ] = None,
+    option: TaskOption = None,
 ):
     """Write the next version of a SavedModel that takes text, for TensorFlow Serving."""
     quiet_import()
     from keras_bert_app.exporting import export as run
+    from keras_bert_app.task_model import load
 
-    print(run(folder, output))
+    print(run(load(folder, task=task, options=options_of(option)), output))
 
 
 @app.command()

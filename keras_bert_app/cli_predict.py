@@ -10,6 +10,10 @@ import typer
 
 from keras_bert_app.quiet import quiet_import
 
+TaskOption = Annotated[
+    list[str] | None, typer.Option(help="An option of the task, such as threshold=0.3; may be repeated.")
+]
+
 
 def predict(
     folder: Annotated[
@@ -32,7 +36,7 @@ def predict(
         typer.Option(
             help="What a BERT can without fine-tuning: fill-mask guesses the word that stands for each "
             "[MASK] in a text; next-sentence says how probable it is that the second of two texts "
-            "follows the first."
+            "follows the first; sentence-similarity says how alike two texts are."
         ),
     ] = None,
     model: Annotated[
@@ -53,6 +57,7 @@ def predict(
     pair_column: Annotated[
         str | None, typer.Option(help="Column or JSON key of the second of two texts; by default text_pair.")
     ] = None,
+    option: TaskOption = None,
 ):
     """Answer texts, as JSON lines. Without TEXT and --file, each line of standard input is one.
 
@@ -63,24 +68,69 @@ def predict(
     keras-bert predict --task next-sentence "He opened the door." "Then he went in."
     """
     texts = list(texts or ())
-    columns = {
-        what: name for what, name in (("text", text_column), ("pair", pair_column)) if name is not None
-    }
+    given = {"text": text_column, "pair": pair_column}
+    columns = {what: name for what, name in given.items() if name is not None}
     if task != "fill-mask" and top_k is not None:
         raise ValueError(f"--top-k {top_k} needs --task fill-mask")
+    inputs = None
     if task is not None:
         if model is None and folder is not None and Path(folder).is_dir():
             raise ValueError(f"{folder} is a folder: with --task give a model as --model {folder}")
         texts = texts if folder is None else [folder, *texts]  # there is no run folder: all are texts
-        answered = _ask_pretrained(task, model, texts, file, top_k, batch_size, columns)
-    else:
-        if folder is None:
-            raise ValueError("give the run folder of a fine-tuned model, or --task for a pretrained one")
-        if model is not None:
-            raise ValueError(f"--model {model} needs --task: a fine-tuned model is the first argument")
-        answered = _ask_finetuned(folder, texts, file, batch_size, columns)
-    for row in answered:
-        print(json.dumps(row, ensure_ascii=False))
+        from keras_bert_app.tasks import task_class
+
+        inputs = _inputs(task_class(task)(), texts, file, columns)  # what is wrong with them is said first
+    elif folder is None:
+        raise ValueError("give the run folder of a fine-tuned model, or --task for a pretrained one")
+    elif model is not None:
+        raise ValueError(f"--model {model} needs --task: a fine-tuned model is the first argument")
+    quiet_import()
+    from keras_bert_app.task_model import load
+
+    loaded = load(model if task is not None else folder, task=task, options=options_of(option))
+    if inputs is None:
+        inputs = _inputs(loaded.task, texts, file, columns)
+    more = {} if top_k is None else {"top_k": top_k}
+    for given, answer in zip(inputs, loaded(inputs, batch_size, **more), strict=True):
+        print(json.dumps({**loaded.task.named(given), **answer}, ensure_ascii=False))
+
+
+def _inputs(task, texts, file, columns):
+    """The inputs of a task from the command line, a file, or standard input."""
+    if texts and file:
+        raise ValueError("give texts or --file, not both")
+    if not file:
+        return task.from_texts(texts or (_read_lines() if len(task.text_inputs) == 1 else texts))
+    inputs = task.read_inputs(file, columns)
+    if not inputs:
+        raise ValueError(f"{file} is empty: give at least one text")
+    return inputs
+
+
+def _read_lines():
+    """The lines of standard input."""
+    try:
+        lines = io.StringIO(sys.stdin.buffer.read().decode("utf-8-sig"), newline=None)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input is not UTF-8 ({error}): convert it with iconv") from error
+    texts = [line.rstrip("\n") for line in lines]
+    if not texts:
+        raise ValueError("standard input is empty: give at least one text")
+    return texts
+
+
+def options_of(given):
+    """The options of a task: what stands after each `=` is JSON, or else a text."""
+    options = {}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise ValueError(f"--option {one} has no value: write NAME=VALUE, such as stride=128")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options
 
 
 def embed(
@@ -111,7 +161,9 @@ def embed(
     """
     if output.suffix not in (".npy", ".jsonl"):
         raise ValueError(f"--output {output}: the name must end in .npy or .jsonl")
-    texts = _read_texts([], file, text_column)
+    from keras_bert_app.data import readers
+
+    texts = list(readers.read_texts(file, text_column)) if file else _read_lines()
     quiet_import()
     import numpy as np
 
@@ -126,67 +178,3 @@ def embed(
                 line = json.dumps({"text": text, "embedding": vector.tolist()}, ensure_ascii=False)
                 opened.write(f"{line}\n".encode())
     print(f"{output}: {len(vectors):,} vectors of {vectors.shape[1]}")
-
-
-def _ask_finetuned(folder, texts, file, batch_size, columns):
-    """Yields a line of output for each input."""
-    quiet_import()
-    from keras_bert_app.task_model import load
-
-    model = load(folder)
-    if file and not texts:
-        inputs = model.task.read_inputs(file, columns)
-        if not inputs:
-            raise ValueError(f"{file} is empty: give at least one text")
-    else:
-        is_one = len(model.task.text_inputs) == 1
-        inputs = model.task.from_texts(_read_texts(texts, file) if texts or file or is_one else texts)
-    for given, answer in zip(inputs, model(inputs, batch_size), strict=True):
-        yield {**model.task.named(given), **answer}
-
-
-def _ask_pretrained(task, model, texts, file, top_k, batch_size, columns):
-    """Yields a line of output for each text or pair."""
-    pairs = task == "next-sentence"
-    text_column, pair_column = columns.get("text", "text"), columns.get("pair", "text_pair")
-    given = (
-        _read_pairs(texts, file, text_column, pair_column) if pairs else _read_texts(texts, file, text_column)
-    )
-    quiet_import()
-    from keras_bert_app.task_model import load
-
-    answerer = load(model, task=task)
-    if pairs:
-        for (first, second), answer in zip(given, answerer(given, batch_size), strict=True):
-            yield {"text": first, "text_pair": second, **answer}
-    else:
-        for text, masks in zip(given, answerer(given, top_k, batch_size=batch_size), strict=True):
-            yield {"text": text, "masks": masks}
-
-
-def _read_texts(texts, file, text_column="text"):
-    """The texts of the command line, of a file, or else of standard input."""
-    from keras_bert_app.data import readers
-
-    if texts and file:
-        raise ValueError("give texts or --file, not both")
-    if file:
-        texts = list(readers.read_texts(file, text_column))
-    elif not texts:
-        try:
-            lines = io.StringIO(sys.stdin.buffer.read().decode("utf-8-sig"), newline=None)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"standard input is not UTF-8 ({error}): convert it with iconv") from error
-        texts = [line.rstrip("\n") for line in lines]
-    if not texts:
-        raise ValueError(f"{file or 'standard input'} is empty: give at least one text")
-    return texts
-
-
-def _read_pairs(texts, file, *columns):
-    """The pair of texts of the command line, or the pairs of a file."""
-    from keras_bert_app.data import readers
-
-    if texts and file:
-        raise ValueError("give texts or --file, not both")
-    return readers.read_pairs(file, *columns) if file else readers.pair_of(texts)

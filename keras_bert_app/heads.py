@@ -102,6 +102,28 @@ def pretrainer(encoder, heads=PRETRAINING_HEADS, activation=None, epsilon=None):
     return keras.Model(inputs, outputs, name="pretrainer")
 
 
+def pretrained_head(model, head):
+    """The part of a `pretrainer` that has one of its heads alone.
+
+    Args:
+        model: from `pretrainer`.
+        head: `"masked_lm"` or `"next_sentence"`.
+
+    Returns:
+        A `keras.Model` of the same layers with the head's logits as its output, not in a dict.
+
+    Raises:
+        ValueError: the model has no such head.
+    """
+    output = {"masked_lm": "mlm_logits", "next_sentence": "nsp_logits"}[head]
+    if not isinstance(model.output, dict) or output not in model.output:
+        raise ValueError(f"the model {model.name} has no {head} head: give one from pretrainer(encoder)")
+    inputs = dict(model.input)
+    if head == "next_sentence":
+        inputs.pop("masked_lm_positions", None)
+    return keras.Model(inputs, model.output[output], name=head)
+
+
 def mlm_numbers(model):
     """The activation, by its name in `BertConfig`, and the epsilon of a masked language model's head.
 

@@ -34,7 +34,7 @@ def custom_objects():
         masking.MaskedLMMasker,
     ]
     if find_spec("tensorflow_text"):  # an encoder alone runs without
-        from keras_bert_app.preprocessing import packing, tokenizer
+        from keras_bert_app.preprocessing import mask_positions, packing, tokenizer
 
-        objects += [packing.BertPreprocessor, tokenizer.BertTokenizer]
+        objects += [mask_positions.MaskPositions, packing.BertPreprocessor, tokenizer.BertTokenizer]
     return {f"{layers.PACKAGE}>{item.__name__}": item for item in objects}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_bert_app import files, handles, pretrained_answers
+from keras_bert_app import files, handles
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpoints import sentence_transformers
 from keras_bert_app.data import buckets
@@ -27,12 +27,14 @@ class TaskModel:
         inputs: a list of what the task takes: str, or tuples of two for pairs of texts. One alone is a
             list of one.
         batch_size: texts that go through the model together.
+        options: of the task, in the place of its own for this call, such as `top_k` of `FillMask`.
 
     Returns:
         list of dicts, one for each input; see the task's `answers`.
 
     Raises:
-        ValueError: a text is empty or 1 MB and more; the message names its index.
+        ValueError: a text is empty or 1 MB and more, the message names its index; or an option is not
+            possible.
 
     Example:
 
@@ -44,31 +46,34 @@ class TaskModel:
 
     def __init__(self, task, preprocessor, model, options=None):
         self.task = get_task(task, **(options or {}))
-        self.preprocessor = preprocessor
-        self.model = model
-        if keras.config.backend() == "tensorflow":
-            model.jit_compile = False  # XLA would compile anew for each length
+        self.preprocessor = prepared(self.task, preprocessor)
+        self.model = _without_compilation(model)
+        self._predictor = None, model  # of which task
 
     @property
     def labels(self):
         """The labels, in the order of the outputs; None for a task without."""
         return getattr(self.task, "labels", None)
 
-    def __call__(self, inputs, batch_size=32):
-        inputs = self.task.check(inputs)
-        return self.task.answers(*self._ask(inputs, batch_size), inputs)
+    def __call__(self, inputs, batch_size=32, **options):
+        task = replaced(self.task, options) if options else self.task
+        inputs = task.check(inputs)
+        return task.answers(*self._ask(task, inputs, batch_size), inputs)
 
     def outputs(self, inputs, batch_size=32):
         """The model's raw outputs for a list of inputs, one for each item, see `Features`."""
-        return self._ask(list(inputs), batch_size)[0]
+        return self._ask(self.task, list(inputs), batch_size)[0]
 
-    def _ask(self, inputs, batch_size):
-        features = self.task.encode(self.preprocessor, inputs)
-        return self.predict(features, batch_size), features
+    def _ask(self, task, inputs, batch_size):
+        features = task.encode(self.preprocessor, inputs)
+        return self.predict(features, batch_size, task), features
 
-    def predict(self, features, batch_size=32):
-        """The model's raw outputs for `Features`, one for each item."""
-        return buckets.predict(self.model, features, batch_size, self.task.per_piece)
+    def predict(self, features, batch_size=32, task=None):
+        """The raw outputs of the model, or of the task's `predictor`, for `Features`, one for each row."""
+        task = self.task if task is None else task
+        if hasattr(task, "predictor") and task != self._predictor[0]:
+            self._predictor = task, _without_compilation(task.predictor(self.model, self.preprocessor))
+        return buckets.predict(self._predictor[1], features, batch_size, task.per_piece)
 
     def evaluate(self, data, batch_size=32, columns=None, predictions=None):
         """How good the answers for examples are.
@@ -91,7 +96,7 @@ class TaskModel:
         """
         examples = self.task.read(data, check_columns(columns))
         features = self.task.encode(self.preprocessor, [given for given, _ in examples])
-        self.task.targets(features, examples)  # an unknown label is an error before the work
+        self.task.training_targets(features, examples)  # an unknown label is an error before the work
         if predictions is not None and not hasattr(self.task, "predictions"):
             raise ValueError(f"predictions={str(predictions)!r}: {self.task.name} has no format for them")
         outputs = self.predict(features, batch_size)
@@ -120,6 +125,10 @@ class TaskModel:
         """
         texts = [keras.Input((), dtype="string", name=name) for name in self.task.text_inputs]
         packed = self.preprocessor(tuple(texts) if len(texts) > 1 else texts[0])
+        if "masked_lm_positions" in self.model.input:
+            from keras_bert_app.preprocessing.mask_positions import MaskPositions
+
+            packed = MaskPositions(self.preprocessor.tokenizer.token_to_id("[MASK]"))(packed)
         return keras.Model(texts if len(texts) > 1 else texts[0], self.model(packed), name="text_model")
 
     def save(self, folder, **details):
@@ -138,24 +147,34 @@ class TaskModel:
         files.write_json(folder / "config.json", {"task": self.task.name, "options": options, **details})
 
 
+def prepared(task, preprocessor):
+    """The preprocessor as the task needs it."""
+    return task.prepared(preprocessor) if hasattr(task, "prepared") else preprocessor
+
+
+def _without_compilation(model):
+    if keras.config.backend() == "tensorflow":
+        model.jit_compile = False  # XLA would compile anew for each length
+    return model
+
+
 def load(handle=None, offline=False, task=None, options=None):
-    """A model that answers: what `finetune` saved, a classifier of somebody else, or a pretrained BERT.
+    """A model that answers: what `finetune` saved, a model of somebody else, or a pretrained BERT.
 
     Args:
-        handle: the run folder; or what `open_checkpoint` takes, if there is the head of a task in it,
-            such as `"hf://organization/name"`, or, with `task`, the head that the task needs; it
-            then defaults to `"bert_mini_reviews"`, which comes with the package.
+        handle: the run folder; or what `open_checkpoint` takes, if there is the head of a task in it, or it
+            is of sentence-transformers, such as `"hf://organization/name"`. With `task` it defaults to
+            `"bert_mini_reviews"`, which comes with the package.
         offline: True to make no request.
-        task: None for a fine-tuned model; or what a pretrained BERT shall do with the head that it was
-            pretrained with: `"fill-mask"`, guess masked words, or `"next-sentence"`, tell whether a
-            text follows another.
-        options: dict of options of the task of a fine-tuned model, in the place of its own; of a model that
-            somebody else has trained what its files do not say, such as `{"pairs": True}` or
-            `{"no_answer": True}`.
+        task: None for a fine-tuned model; or what a BERT shall do: `"fill-mask"`, guess masked words, and
+            `"next-sentence"`, tell whether a text follows another, with the heads that it was pretrained
+            with; `"sentence-similarity"`, which needs no head; or `"multiple-choice"`, of which no checkpoint
+            says that it was trained for it.
+        options: dict of options of the task, in the place of its own; of a model that somebody else has
+            trained what its files do not say, such as `{"pairs": True}` or `{"no_answer": True}`.
 
     Returns:
-        A `TaskModel`; for `"fill-mask"` a `pretrained_answers.FillMask`, for `"next-sentence"` a
-        `pretrained_answers.NextSentence`. All are called with texts.
+        A `TaskModel`, which is called with texts.
 
     Raises:
         FileNotFoundError: there is no such folder, or it holds no model.
@@ -166,51 +185,59 @@ def load(handle=None, offline=False, task=None, options=None):
 
     ```python
     model = kba.load(task="fill-mask")
-    model("It was a complete [MASK] of time.")  # [[[{"token": "waste", "score": 0.99, ...}, ...]]]
+    model("It was a complete [MASK] of time.")  # [{"masks": [[{"token": "waste", "score": 0.99, ...}, ...]]}]
 
     model = kba.load(task="next-sentence")
     model([("He opened the door.", "Then he went in.")])  # [{"is_next": True, "score": 0.78}]
     ```
     """
-    tasks = pretrained_answers.TASKS
-    known = (*tasks, *(name for name in task_names() if task_class(name).head is None))
-    if task is not None and task not in known:
-        raise ValueError(f"task={task!r}: {' or '.join(map(repr, known))}, or None for a fine-tuned model")
+    if task is not None:
+        task_class(task)  # or an error
     if handle is None and task is None:
-        known = " or ".join(map(repr, known))
-        raise ValueError(f"give the run folder of a fine-tuned model, or task={known} for a pretrained one")
+        raise ValueError("give the run folder of a fine-tuned model, or a task, such as task='fill-mask'")
     handle = DEFAULT if handle is None else handle
     if handle != DEFAULT and not isinstance(handle, tuple):  # which a TF-Hub pair is
         folder = Path(handle)
         if any((folder / name).is_file() for name in ("labels.json", "model.keras")):
             model = _load_run(folder, options)
             if task not in (None, model.task.name):
-                raise ValueError(f"{folder} is a fine-tuned model: {task} needs a pretrained one")
+                raise ValueError(f"{folder} is a model for {model.task.name}: {task} needs another")
             return model
     checkpoint = handles.open_checkpoint(handle, offline)
-    where, heads = checkpoint.tensors.path, ", ".join(checkpoint.heads) or "none"
-    if task in tasks:
-        head, answer = tasks[task]
-        if head not in checkpoint.heads:
-            raise ValueError(f"{where} has no {head} head, which {task} needs: its heads are {heads}")
-        return answer(handles.build_preprocessor(checkpoint), checkpoint.build("pretrainer")[1])
-    found = [name for name in task_names() if task_class(name).head in checkpoint.heads]
-    if task is not None or (not found and sentence_transformers.is_one(where.parent)):
-        return _sentence_encoder(checkpoint, options)
-    if not found:
-        possible = [name for name, (head, _) in tasks.items() if head in checkpoint.heads]
-        remedy = f". Without fine-tuning there is task={' or '.join(map(repr, possible))}" if possible else ""
-        raise ValueError(f"{where} is no fine-tuned model: its heads are {heads}{remedy}")
-    task = task_class(found[0]).of_checkpoint(checkpoint)
-    preprocessor = handles.build_preprocessor(checkpoint)
-    return TaskModel(replaced(task, options), preprocessor, checkpoint.build(task.head)[1])
+    return _of_checkpoint(checkpoint, task or _task_of(checkpoint), options)
 
 
-def _sentence_encoder(checkpoint, options):
-    """The model that gives a vector for each text, of a BERT with or without training for it."""
-    task = replaced(task_class("sentence-similarity").of_checkpoint(checkpoint), options)
-    length = sentence_transformers.sequence_length(checkpoint.tensors.path.parent)
-    model = task.build(checkpoint.build()[0], 0.0)
+def _task_of(checkpoint):
+    """The name of the task that a checkpoint was trained for."""
+    where, classes = checkpoint.tensors.path, {name: task_class(name) for name in task_names()}
+    by_name = {name for name, kind in classes.items() if getattr(kind, "by_name", False)}
+    found = [name for name, kind in classes.items() if kind.head in checkpoint.heads]
+    if set(found) - by_name:
+        return next(name for name in found if name not in by_name)
+    if sentence_transformers.is_one(where.parent):
+        return "sentence-similarity"
+    heads, possible = ", ".join(checkpoint.heads) or "none", [*found, "sentence-similarity"]
+    raise ValueError(
+        f"{where} is no fine-tuned model: its heads are {heads}. Without fine-tuning there is "
+        f"task={' or '.join(map(repr, possible))}"
+    )
+
+
+def _of_checkpoint(checkpoint, name, options):
+    """The model for a task of a checkpoint that this package has not written as a run folder."""
+    kind, where = task_class(name), checkpoint.tensors.path
+    length = None
+    if kind.head is not None and kind.head not in checkpoint.heads:
+        heads = ", ".join(checkpoint.heads) or "none"
+        raise ValueError(f"{where} has no {kind.head} head, which {name} needs: its heads are {heads}")
+    task = replaced(kind.of_checkpoint(checkpoint), options)
+    if kind.head is None:
+        length = sentence_transformers.sequence_length(where.parent)
+        model = task.build(checkpoint.build()[0], 0.0)
+    elif hasattr(task, "pretrained"):
+        model = task.pretrained(checkpoint.build("pretrainer")[1])
+    else:
+        model = checkpoint.build(kind.head)[1]
     return TaskModel(task, handles.build_preprocessor(checkpoint, length), model)
 
 

@@ -12,9 +12,9 @@ from keras_bert_app import files, optimization, run_folder
 from keras_bert_app.arguments import check_arguments
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpointing import RunState, fingerprint
-from keras_bert_app.handles import check_sequence_length, from_pretrained
+from keras_bert_app.handles import build_preprocessor, check_sequence_length, open_checkpoint
 from keras_bert_app.progress import TensorBoardEvents, say
-from keras_bert_app.task_model import TaskModel
+from keras_bert_app.task_model import TaskModel, prepared
 from keras_bert_app.tasks import check_columns, get_task, options_of
 from keras_bert_app.training_loop import TrainingLoop
 
@@ -134,18 +134,17 @@ def finetune(
     task = task.learn(examples)
 
     keras.utils.set_random_seed(seed)
-    preprocessor, encoder = _load_model(model, sequence_length, precision, task.sequence_length)
+    preprocessor, built = _load_model(task, model, sequence_length, precision, dropout)
     features = task.encode(preprocessor, [given for given, _ in examples])
-    targets = task.targets(features, examples, class_weights)
+    targets = task.training_targets(features, examples, class_weights)
     if held_out is not None:
         held_out_features = task.encode(preprocessor, [given for given, _ in held_out])
-        task.targets(held_out_features, held_out)  # an unknown label is an error before the work
+        task.training_targets(held_out_features, held_out)  # an unknown label is an error before the work
         held_out = held_out_features, held_out
     _warn_of_cut(features, preprocessor)
-    result = TaskModel(task, preprocessor, task.build(encoder, dropout))
-    _seed_dropout(result.model, seed)
+    result = TaskModel(task, preprocessor, built)
     arguments["sequence_length"] = preprocessor.sequence_length
-    arguments["precision"] = encoder.get_layer("pooler").dtype_policy.name
+    arguments["precision"] = built.get_layer("word_embeddings").dtype_policy.name
     identity = {
         "task": task.name,
         **options_of(task),
@@ -156,6 +155,7 @@ def finetune(
     events = TensorBoardEvents(state.folder / "tensorboard") if tensorboard else None
     steps = epochs * -(-len(features) // batch_size)
     trainer = _compile(result, optimization.adamw(learning_rate, steps, warmup, weight_decay))
+    _seed_random_layers(trainer, seed)
     loop = TrainingLoop(result, trainer, state, arguments, checkpoint_minutes, events)
     say(f"{task.name}: {task.describe()}")
     try:
@@ -171,26 +171,33 @@ def finetune(
     return result
 
 
-def _load_model(model, sequence_length, precision, default):
-    """The preprocessor and the encoder of a handle, or of a pair that the user has loaded."""
+def _load_model(task, model, sequence_length, precision, dropout):
+    """The preprocessor, and the task's model of a handle, or of a pair that the user has loaded."""
     if isinstance(model, tuple) and not any(isinstance(part, str | Path) for part in model):
         if precision is not None:
             raise ValueError(
                 f"precision={precision!r} comes too late for a loaded encoder: load it with dtype"
             )
         preprocessor, encoder = model
+        built = task.build(encoder, dropout)
     else:
-        preprocessor, encoder = from_pretrained(model, dtype=precision or "float32")
+        checkpoint = open_checkpoint(model)
+        preprocessor = build_preprocessor(checkpoint)
         if sequence_length is None:
-            sequence_length = min(default, preprocessor.sequence_length)
+            sequence_length = min(task.sequence_length, preprocessor.sequence_length)
+        dtype = precision or "float32"
+        if hasattr(task, "pretrained") and task.head in checkpoint.heads:
+            built = task.pretrained(checkpoint.build("pretrainer", dtype)[1])
+        else:
+            built = task.build(checkpoint.build(None, dtype)[1], dropout)
     if sequence_length is not None:
         preprocessor = preprocessor.replace(sequence_length=sequence_length)
-    check_sequence_length(preprocessor.sequence_length, encoder)
-    return preprocessor, encoder
+    check_sequence_length(preprocessor.sequence_length, built)
+    return prepared(task, preprocessor), built
 
 
-def _seed_dropout(model, seed):
-    """Starts every dropout layer from `seed`, whenever and by whom the layer was made."""
+def _seed_random_layers(model, seed):
+    """Starts dropout and masks from `seed`, whenever and by whom the layers were made."""
     random = np.random.default_rng(seed)
     for variable in model.variables:
         if variable.path.endswith("seed_generator_state"):
@@ -199,7 +206,7 @@ def _seed_dropout(model, seed):
 
 def _compile(result, optimizer):
     """A model of the same layers to be trained; `result.model` stays as it is to be saved."""
-    trainer = result.task.training_model(result.model)
+    trainer = result.task.training_model(result.model, result.preprocessor)
     # XLA would compile anew for each length, and is slower on a CPU; JAX has nothing else.
     jit_compile = "auto" if keras.config.backend() == "jax" else False
     trainer.compile(optimizer, jit_compile=jit_compile, **result.task.compile_options())

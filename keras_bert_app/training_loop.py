@@ -40,7 +40,7 @@ class TrainingLoop:
 
         Args:
             features: `Features` of the training examples.
-            targets: what the outputs shall be, and weights or None, see the tasks' `targets`.
+            targets: what the outputs shall be, and weights or None, see `tasks`.
             held_out: `Features` and examples of the validation, or None.
 
         Returns:

@@ -47,7 +47,6 @@ ORDER = [
     ["preparation", "resizing"],
     ["signatures"],
     ["tasks", "handles", "checkpointing", "registry", "run_folder"],
-    ["pretrained_answers"],
     ["task_model"],
     ["embedding"],
     ["conversion", "pretraining_data", "pretraining_loop", "pretraining_start", "training_loop"],

@@ -208,14 +208,14 @@ def test_targets(pretrained):
     ]
     found = task.encode(preprocessor, [given for given, _ in examples])
     assert found.examples.tolist() == [n for n in range(7) for _ in range(2)]
-    targets, weights = task.targets(found, examples)
+    targets, weights = task.training_targets(found, examples)
     assert targets.reshape(7, 2, 2).tolist() == [
         [[3, 3], [0, 0]], [[4, 5], [0, 0]], [[4, 4], [0, 0]], [[0, 0], [4, 5]], [[0, 0], [0, 0]],
         [[0, 0], [7, 7]], [[0, 0], [0, 0]],
     ]  # fmt: skip
     assert (weights == 1).all()
     examples[1][1]["answers"][0]["answer_start"] = 3
-    assert task.targets(found, examples)[1].sum(axis=1).tolist() == [2.0, 2.0, 0.0, 0.0, *[2.0] * 10]
+    assert task.training_targets(found, examples)[1].sum(axis=1).tolist() == [2.0, 2.0, 0.0, 0.0, *[2.0] * 10]
     with pytest.warns(
         UserWarning, match="1 of 7 questions have an answer that is not in the context .*question 1"
     ):

@@ -141,7 +141,7 @@ def test_what_is_learned_from_the_scores():
         SentenceSimilarity().learn([("a", 1.0)])
     task = SentenceSimilarity(score_range=[-3, 3])
     examples = [(("a", "b"), score) for score in (-3, 0, 3)]
-    assert task.learn(examples).targets(None, examples)[0].tolist() == [[0.0], [0.5], [1.0]]
+    assert task.learn(examples).training_targets(None, examples)[0].tolist() == [[0.0], [0.5], [1.0]]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_batch_has_both_texts_of_each_pair(folder):
     examples = [(("a film", "the cast"), 0), (("a", "it was very very dull"), 1), (("the", "the"), 0.5)]
     features = task.encode(preprocessor, [given for given, _ in examples])
     assert (len(features), features.item_lengths().tolist()) == (3, [4, 7, 3])
-    inputs, targets = features.batch(np.array([1, 2]), task.targets(features, examples))
+    inputs, targets = features.batch(np.array([1, 2]), task.training_targets(features, examples))
     assert inputs["input_mask"].sum(axis=1).tolist() == [3, 7, 3, 3]
     assert (inputs["input_word_ids"][2] == inputs["input_word_ids"][3]).all()
     assert targets.tolist() == [[1.0], [0.5]]

@@ -103,7 +103,7 @@ def test_answers():
 
 
 def targets_of(task, examples, class_weights=None):
-    return task.targets(one_each(len(examples)), examples, class_weights)
+    return task.training_targets(one_each(len(examples)), examples, class_weights)
 
 
 def test_labels():
@@ -161,7 +161,7 @@ def test_options():
         tasks.check_columns({"text": 1})
     with pytest.raises(ValueError, match="text-classification has no option 'stides': .*labels, .*stride"):
         tasks.get_task("text-classification", stides=128)
-    with pytest.raises(ValueError, match="task=3: one of question-answering"):
+    with pytest.raises(ValueError, match="task=3: one of fill-mask"):
         tasks.get_task(3)
 
 
@@ -303,7 +303,7 @@ def test_long_texts_in_windows(tmp_path):
     assert task.stride == 6
     texts = [text for text, _ in rows]
     features = task.encode(model.preprocessor, texts)
-    _, weights = task.targets(features, rows)
+    _, weights = task.training_targets(features, rows)
     assert len(features) > 2 * len(rows)
     shares = np.bincount(features.examples, weights)
     np.testing.assert_allclose(shares, np.full(140, shares[0]), rtol=1e-5)
@@ -358,9 +358,10 @@ def test_classifier_shares_the_encoder(pretrained):
 
 
 def test_tasks_are_found_by_name():
-    names = ["question-answering", "sentence-similarity", "text-classification", "token-classification"]
-    assert tasks.task_names() == names
-    with pytest.raises(ValueError, match="there is no task 'summarization': one of question-answering"):
+    names = ("fill-mask", "multiple-choice", "next-sentence", "question-answering")
+    names += ("sentence-similarity", "text-classification", "token-classification")
+    assert tasks.task_names() == list(names)
+    with pytest.raises(ValueError, match="there is no task 'summarization': one of fill-mask"):
         tasks.get_task("summarization")
 
 

@@ -180,13 +180,13 @@ def test_targets(pretrained):
     examples = [(["films", "was", "loved"], ["B-a", "I-a", "O"]), (["bcd"], ["O"])]
     task = TokenClassification().learn(examples)
     found = task.encode(preprocessor, [words for words, _ in examples])
-    targets, weights = task.targets(found, examples)
+    targets, weights = task.training_targets(found, examples)
     assert [row.tolist() for row in targets] == [[0, 1, 0, 2, 0, 0], [0, 0, 0]]
     assert [row.tolist() for row in weights] == [[0, 1, 0, 1, 1, 0], [0, 1, 0]]
     with pytest.raises(ValueError, match="sentence 1, word 2 has the tag 'B-c', .* one of O, B-a, I-a"):
-        task.targets(found, [(["a", "b"], ["O", "B-c"])])
+        task.training_targets(found, [(["a", "b"], ["O", "B-c"])])
     with pytest.raises(ValueError, match="class_weights='balanced': not for token-classification"):
-        task.targets(found, examples, "balanced")
+        task.training_targets(found, examples, "balanced")
     assert (
         TokenClassification(["O", "I-x", "B-x"]).learn([(["a"], ["B-x"]), (["b"], ["O"])]).labels[1] == "I-x"
     )

@@ -25,6 +25,8 @@ class Features:
         cut: number of examples that do not fit and have lost word pieces.
         kept: dict of what a task keeps for its answers.
         group: rows of an item.
+        extras: dict of further inputs that the answers need and a training does not, each a list of int
+            arrays `(any,)`.
     """
 
     rows: dict
@@ -33,6 +35,7 @@ class Features:
     cut: int = 0
     kept: dict = dataclasses.field(default_factory=dict)
     group: int = 1
+    extras: dict = dataclasses.field(default_factory=dict)
 
     def __len__(self):
         return len(self.examples) // self.group
@@ -52,7 +55,8 @@ class Features:
             rows: `(batch,)`, which rows.
 
         Returns:
-            dict of int32 arrays `(batch, length)`: `input_word_ids`, `input_mask`, `input_type_ids`.
+            dict of int32 arrays `(batch, length)`: `input_word_ids`, `input_mask`, `input_type_ids`. With
+            `extras` also these, `(batch, most)`, padded with 0 to a power of two.
         """
         longest = max(len(self.rows["input_word_ids"][row]) for row in rows)
         shape = (len(rows), -(-longest // MULTIPLE) * MULTIPLE)
@@ -62,6 +66,11 @@ class Features:
             batch["input_mask"][place, :length] = 1
             for name, arrays in self.rows.items():
                 batch[name][place, :length] = arrays[row]
+        for name, arrays in self.extras.items():
+            most = max(1, *(len(arrays[row]) for row in rows))
+            batch[name] = np.zeros((len(rows), 1 << (most - 1).bit_length()), "int32")
+            for place, row in enumerate(rows):
+                batch[name][place, : len(arrays[row])] = arrays[row]
         return batch
 
     def batch(self, items, targets):
@@ -77,7 +86,8 @@ class Features:
             rows of the items, `(batch * group, length)`. What has an entry for each word piece is padded with
             0, as the inputs are.
         """
-        inputs = self.inputs((np.asarray(items)[:, None] * self.group + np.arange(self.group)).reshape(-1))
+        rows = (np.asarray(items)[:, None] * self.group + np.arange(self.group)).reshape(-1)
+        inputs = {name: array for name, array in self.inputs(rows).items() if name in INPUTS}
         length = inputs["input_word_ids"].shape[1]
 
         def pick(values):

@@ -19,18 +19,26 @@ labels, and are all that a run folder keeps of it beside the model. An example i
 - `learn(examples)`: the task with what it needs to know of the data.
 - `describe()`: what it gives for an input, in words.
 - `build(encoder, dropout)`: the encoder with the task's head, a `keras.Model`.
-- `training_model(model)`: a new `keras.Model` of the same layers, which is trained.
+- `training_model(model, preprocessor)`: a new `keras.Model` of the same layers, which is trained.
 - `compile_options()`: loss and metrics, for `compile`.
 - `check(inputs)`: the list of inputs that a user asks about, or an error.
 - `encode(preprocessor, inputs)`: `Features`.
-- `targets(features, examples, class_weights)`: what the outputs of `training_model` shall be and weights or
-  None, for each item: arrays `(items, ...)`, or lists of arrays `(pieces,)`.
+- `training_targets(features, examples, class_weights)`: what the outputs of `training_model` shall be and
+  weights or None, for each item: arrays `(items, ...)`, or lists of arrays `(pieces,)`.
 - `answers(outputs, features, inputs)`: a list of answers for a person.
 - `collapsed(outputs, features)`: True if the outputs are the same whatever the input.
 - `report(outputs, features, examples)`: a dict of metrics and mistakes, `metric` and `loss` among them.
 - `show(report)`: the report as text.
 - `is_tuned`: True if `tuned(outputs, features, examples)` finds a threshold with the validation data.
 - `serve(model, preprocessor)`: for each signature a function of tensors and its input signature.
+
+Some have more to say:
+
+* `by_name`: True if a checkpoint of somebody else is of this task only if the user says so.
+* `prepared(preprocessor)`: the preprocessor that it needs.
+* `pretrained(model)`: its model, of one with the heads that BERT was pretrained with.
+* `predictor(model, preprocessor)`: the `keras.Model` whose outputs it takes, if it is another than `model`.
+* `predictions(outputs, features, examples)`: answers in a format that the scripts of its field read.
 """
 
 import dataclasses

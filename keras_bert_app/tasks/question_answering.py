@@ -113,7 +113,7 @@ class QuestionAnswering:
         """See `heads.span_classifier`."""
         return span_classifier(encoder)
 
-    def training_model(self, model):
+    def training_model(self, model, preprocessor):
         """From the inputs to the logits of starts and ends as one tensor `(batch, 2, length)`."""
         logits = ops.stack([model.output["start_logits"], model.output["end_logits"]], axis=1)
         return keras.Model(model.input, logits)
@@ -138,7 +138,7 @@ class QuestionAnswering:
     def _stride(self, preprocessor):
         return self.stride or max(preprocessor.sequence_length // 3, 1)
 
-    def targets(self, features, examples, class_weights=None):
+    def training_targets(self, features, examples, class_weights=None):
         """The first and the last word piece of the answer in each window, int32 `(items, 2)`; 0, which is
         `[CLS]`, if it is not there."""
         targets = np.zeros((len(features), 2), "int32")
@@ -258,7 +258,7 @@ class QuestionAnswering:
         return {**found, "worst_mistakes": mistakes[:WORST]}
 
     def _loss(self, outputs, features, examples):
-        targets, weights = self.targets(features, examples)
+        targets, weights = self.training_targets(features, examples)
         losses = np.zeros(targets.shape)
         for item, output in enumerate(outputs):
             for column, name in enumerate(("start_logits", "end_logits")):

@@ -143,7 +143,7 @@ class SentenceSimilarity:
         """See `heads.sentence_encoder`; there is no dropout but the encoder's."""
         return sentence_encoder(encoder, self.pooling, self.normalize)
 
-    def training_model(self, model):
+    def training_model(self, model, preprocessor):
         """From the inputs of pairs to their cosines `(pairs, 1)` or their vectors `(pairs, 2, hidden)`."""
         vectors = ops.reshape(_unit(model.output), (-1, 2, model.output.shape[-1]))
         if self.objective == COSINE:
@@ -171,7 +171,7 @@ class SentenceSimilarity:
         features = featuring.encode(preprocessor, [text for given in inputs for text in given])
         return dataclasses.replace(features, examples=features.examples // 2, group=2)
 
-    def targets(self, features, examples, class_weights=None):
+    def training_targets(self, features, examples, class_weights=None):
         """The cosine of each pair, float32 `(pairs, 1)`; or, the same for the same text, a number for each
         text, int32 `(pairs, 2)`."""
         if self.objective == COSINE:
@@ -225,7 +225,7 @@ class SentenceSimilarity:
             badness = np.abs(wanted - found)
             shown = [("score", [score for _, score in examples]), ("similarity", found.tolist())]
         else:
-            same = self.targets(features, examples)[0][:, 1]
+            same = self.training_targets(features, examples)[0][:, 1]
             scores = retrieval.retrieval(first, second, same, self.scale)
             badness = scores.pop("ranks") - 1
             shown = [("rank", (badness + 1).tolist()), ("similarity", found.tolist())]

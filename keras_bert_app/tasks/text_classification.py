@@ -181,7 +181,7 @@ class TextClassification:
         """See `heads.text_classifier`."""
         return text_classifier(encoder, 1 if self.labels is None else len(self.labels), dropout)
 
-    def training_model(self, model):
+    def training_model(self, model, preprocessor):
         """From the inputs to the logits."""
         return keras.Model(model.input, model.output)
 
@@ -206,7 +206,7 @@ class TextClassification:
             return featuring.encode_windows(preprocessor, inputs, self.stride)
         return featuring.encode(preprocessor, inputs)
 
-    def targets(self, features, examples, class_weights=None):
+    def training_targets(self, features, examples, class_weights=None):
         """The index of each label, int32; or for each label 1 or 0; or the number, float32.
 
         Raises:

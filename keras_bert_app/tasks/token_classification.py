@@ -146,7 +146,7 @@ class TokenClassification:
         """See `heads.token_classifier`."""
         return token_classifier(encoder, len(self.labels), dropout)
 
-    def training_model(self, model):
+    def training_model(self, model, preprocessor):
         """From the inputs to the logits."""
         return keras.Model(model.input, model.output)
 
@@ -177,7 +177,7 @@ class TokenClassification:
         )
         return dataclasses.replace(features, kept={"words": words, "first": alignment.first_pieces(features)})
 
-    def targets(self, features, examples, class_weights=None):
+    def training_targets(self, features, examples, class_weights=None):
         """The index of the tag of each word at its first piece, int32, and weights that are 0 elsewhere.
 
         Raises:

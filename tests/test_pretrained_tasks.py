@@ -6,13 +6,24 @@ import sys
 import formats
 import numpy as np
 import pytest
-from conftest import VOCABULARY, data_file, write_pretrained
+import tensorflow as tf
+from conftest import (
+    VOCABULARY,
+    data_file,
+    not_served,
+    reviews,
+    served,
+    write_pretrained,
+    write_trainable,
+)  # fmt: skip
 from oracle import bert
 from test_checkpoints import mlm_logits
 
 import keras_bert_app as kba
 from keras_bert_app import cli
-from keras_bert_app.pretrained_answers import FillMask, NextSentence
+from keras_bert_app.task_model import TaskModel
+from keras_bert_app.tasks.fill_mask import FillMask
+from keras_bert_app.tasks.next_sentence import NextSentence
 
 TENSORS = formats.pretraining_tensors()
 # Of unequal lengths; every word is in the vocabulary.
@@ -36,9 +47,14 @@ def folder(tmp_path_factory):
     return write_pretrained(folder, formats.huggingface_names(TENSORS))
 
 
+def guesses_of(model):
+    """The model as a function from texts to the guesses for their masks."""
+    return lambda texts, **options: [answer["masks"] for answer in model(texts, **options)]
+
+
 @pytest.fixture(scope="module")
 def fill_mask(folder):
-    return kba.load(folder, task="fill-mask")
+    return guesses_of(kba.load(folder, task="fill-mask"))
 
 
 @pytest.fixture(scope="module")
@@ -166,15 +182,16 @@ def test_an_embedding_with_more_rows_than_tokens(fill_mask):
 def test_from_objects_of_the_same_session(folder):
     """The tokenizer of a training takes no [MASK] in a text; that of the answers is another."""
     preprocessor, model = kba.from_pretrained(folder, head="pretrainer")
-    found = FillMask(preprocessor, model)
+    found = TaskModel("fill-mask", preprocessor, FillMask().pretrained(model))
     assert preprocessor.tokenizer.special_tokens == ()
     assert found.preprocessor.tokenizer.special_tokens == ("[MASK]",)
-    assert FillMask(found.preprocessor, model).preprocessor is found.preprocessor
-    close(found(TEXTS[0])[0], kba.load(folder, task="fill-mask")(TEXTS[0])[0])
-    before = found(TEXTS[0], targets=["great"])[0][0][0]["score"]
+    assert TaskModel("fill-mask", found.preprocessor, found.model).preprocessor is found.preprocessor
+    close(guesses_of(found)(TEXTS[0])[0], guesses_of(kba.load(folder, task="fill-mask"))(TEXTS[0])[0])
+    before = guesses_of(found)(TEXTS[0], targets=["great"])[0][0][0]["score"]
     model.get_layer("mlm_logits").bias.assign_add(np.eye(61)[VOCABULARY.index("great")] * 3.0)
-    assert found(TEXTS[0], targets=["great"])[0][0][0]["score"] > 2 * before  # not a copy
-    assert NextSentence(preprocessor, model)(PAIRS[0])[0].keys() == {"is_next", "score"}
+    assert guesses_of(found)(TEXTS[0], targets=["great"])[0][0][0]["score"] > 2 * before  # not a copy
+    answerer = TaskModel("next-sentence", preprocessor, NextSentence().pretrained(model))
+    assert answerer(PAIRS[0])[0].keys() == {"is_next", "score"}
 
 
 def test_a_model_without_the_head(folder):
@@ -182,13 +199,14 @@ def test_a_model_without_the_head(folder):
     masked_lm = kba.pretrainer(encoder, ["masked_lm"])
     for model in (encoder, kba.text_classifier(encoder, 3), masked_lm):
         with pytest.raises(ValueError, match="has no next_sentence head: give one from pretrainer"):
-            NextSentence(preprocessor, model)
+            NextSentence().pretrained(model)
     with pytest.raises(ValueError, match="the model bert_encoder has no masked_lm head"):
-        FillMask(preprocessor, encoder)
-    assert len(FillMask(preprocessor, masked_lm)("a [MASK]")[0][0]) == 5
+        FillMask().pretrained(encoder)
+    model = FillMask().pretrained(masked_lm)
+    assert len(TaskModel("fill-mask", preprocessor, model)("a [MASK]")[0]["masks"][0]) == 5
     other = kba.BertPreprocessor([*VOCABULARY, *"0123456789"], sequence_length=32)
-    with pytest.raises(ValueError, match="the tokenizer has 64 tokens, the model pretrainer 61"):
-        FillMask(other, masked_lm)
+    with pytest.raises(ValueError, match="the tokenizer has 64 tokens, the model 61"):
+        TaskModel("fill-mask", other, model)("a [MASK]")
 
 
 def test_next_sentence_is_what_numpy_gives(next_sentence):
@@ -232,15 +250,15 @@ def test_real_checkpoints_give_what_is_stored_with_them():
     """Rows 0 and 1 of the stored inputs are pairs, row 2 is a text with one mask at position 2."""
     folder = data_file("checkpoints/huggingface_pretraining")
     expected = np.load(folder / "expected.npz")
-    fill_mask = kba.load(folder, task="fill-mask")
-    size = fill_mask.preprocessor.tokenizer.vocabulary_size
-    [[guesses]] = fill_mask("Un[MASK] words: tokenizers, 1984!", top_k=size)
+    model = kba.load(folder, task="fill-mask")
+    size = model.preprocessor.tokenizer.vocabulary_size
+    [[guesses]] = guesses_of(model)("Un[MASK] words: tokenizers, 1984!", top_k=size)
     scores = softmax(expected["mlm_logits"][2, 0].astype("float64"))
     found = np.zeros(size)
     found[[guess["id"] for guess in guesses]] = [guess["score"] for guess in guesses]
     np.testing.assert_allclose(found, scores, atol=1e-7)
-    model = kba.from_pretrained(folder, head="pretrainer")[1]
-    answers = NextSentence(fill_mask.preprocessor, model)([
+    other = kba.load(folder, task="next-sentence").model
+    answers = TaskModel("next-sentence", model.preprocessor, other)([  # which knows [MASK]
         ("The capital of France is [MASK].", "It was a [MASK] city, and many people lived there for years"),
         ("She said that he [MASK] a dog.", "They [MASK] not know."),
     ])  # fmt: skip
@@ -252,7 +270,7 @@ def test_real_checkpoints_give_what_is_stored_with_them():
 def test_other_formats(name):
     folder = data_file(f"checkpoints/{name}")
     folder = folder / "saved_model" if name == "tfhub_encoder" else folder
-    assert len(kba.load(folder, task="fill-mask")("the [MASK]")[0][0]) == 5
+    assert len(guesses_of(kba.load(folder, task="fill-mask"))("the [MASK]")[0][0]) == 5
     if name == "tf1_google":
         assert 0 <= kba.load(folder, task="next-sentence")(("the", "of"))[0]["score"] <= 1
         return
@@ -266,8 +284,8 @@ def test_a_pair_of_tfhub():
     pair = tuple(
         str(data_file(f"checkpoints/tfhub_{part}/saved_model")) for part in ("preprocess", "encoder")
     )
-    assert len(kba.load(pair, task="fill-mask")("the [MASK]")[0][0]) == 5
-    with pytest.raises(ValueError, match="its heads are masked_lm. .* task='fill-mask'$"):
+    assert len(guesses_of(kba.load(pair, task="fill-mask"))("the [MASK]")[0][0]) == 5
+    with pytest.raises(ValueError, match="its heads are masked_lm. .* task='fill-mask' or '"):
         kba.load(pair)
 
 
@@ -286,20 +304,136 @@ def test_partial_heads(tmp_path):
                 continue
             with pytest.raises(ValueError, match=f"which {name} needs: its heads are {head}"):
                 kba.load(folder, task=name)
-        with pytest.raises(ValueError, match=f"its heads are {head}. Without .* there is task='{task}'$"):
+        with pytest.raises(ValueError, match=f"its heads are {head}. Without .* there is task='{task}' or"):
             kba.load(folder)
 
 
 def test_mistakes_of_load(folder, pretrained, run_folder):
-    with pytest.raises(ValueError, match="task='fill': 'fill-mask' or 'next-sentence', or None"):
+    with pytest.raises(ValueError, match="there is no task 'fill': one of fill-mask, multiple-choice"):
         kba.load(folder, task="fill")
     with pytest.raises(ValueError, match="has no masked_lm head, which fill-mask needs: its heads are none"):
         kba.load(pretrained, task="fill-mask")
-    with pytest.raises(ValueError, match="is a fine-tuned model: fill-mask needs a pretrained one"):
+    with pytest.raises(ValueError, match="is a model for text-classification: fill-mask needs another"):
         kba.load(run_folder, task="fill-mask")
-    message = "its heads are masked_lm, next_sentence. Without .* task='fill-mask' or 'next-sentence'$"
+    message = "its heads are masked_lm, next_sentence. Without .* task='fill-mask' or 'next-sentence' or"
     with pytest.raises(ValueError, match=message):
         kba.load(folder)
+
+
+# Training
+
+
+def write_pretrainer(path):
+    """A folder with a small random BERT, and its heads, that learns quickly."""
+    preprocessor, encoder = kba.from_pretrained(write_trainable(path / "encoder"))
+    return (
+        kba.save_checkpoint(kba.pretrainer(encoder), path / "heads", preprocessor=preprocessor)
+        or path / "heads"
+    )
+
+
+def test_fill_mask_is_trained(tmp_path):
+    """Every text says the same of a film: which words that are can be learned; the masks are fixed."""
+    texts = [f"the {'very ' * (index % 4)}great film was fun !" for index in range(90)]
+    folder = write_pretrainer(tmp_path)
+    before = kba.load(folder, task="fill-mask").evaluate(texts)
+    assert before["masked"] > 90
+    assert before == kba.load(folder, task="fill-mask").evaluate(texts, batch_size=7) | {
+        name: pytest.approx(before[name], rel=1e-4) for name in ("loss", "log_likelihood", "perplexity")
+    } | {"worst_mistakes": before["worst_mistakes"]}  # fmt: skip
+    model = kba.finetune(
+        "fill-mask", texts, texts[:20], model=folder, output=tmp_path / "run", epochs=8, learning_rate=2e-2,
+        sequence_length=16, batch_size=16,
+    )  # fmt: skip
+    report = model.evaluate(texts)
+    assert report["loss"] < before["loss"] - 1
+    assert report["accuracy"] > before["accuracy"]
+    assert report["perplexity"] == pytest.approx(np.exp(report["loss"]))
+    assert "masked word pieces of 90 texts" in model.task.show(report)
+    again, questions = kba.load(tmp_path / "run"), ["the very [MASK] film was [MASK] !", "a [MASK]"]
+    assert again.task == model.task
+    answers = model(questions, top_k=3)
+    close(again(questions, top_k=3)[0]["masks"], answers[0]["masks"])
+    assert [[len(guesses) for guesses in row["masks"]] for row in answers] == [[3, 3], [3]]
+    logits = again.text_model()(tf.constant(questions))
+    assert logits.shape == (2, 2, 61)
+    path = kba.export(kba.load(tmp_path / "run", options={"top_k": 3}), tmp_path / "exported")
+    assert not_served(path) == []
+    found = served(path, text=[*questions, "no mask"])
+    assert found["count"] == [2, 1, 0]
+    for row, answer in enumerate(answers):
+        for mask, guesses in enumerate(answer["masks"]):
+            assert found["token"][row][mask] == [guess["token"] for guess in guesses]
+            scores = [guess["score"] for guess in guesses]
+            np.testing.assert_allclose(found["score"][row][mask], scores, atol=1e-5)
+    assert found["token"][1][1] == found["token"][2][0] == [""] * 3
+
+
+def test_the_loss_of_fill_mask_is_what_numpy_gives(folder):
+    model = kba.load(folder, task="fill-mask")
+    text = "the film was great and i loved the cast of the plot"
+    report = model.evaluate([text])
+    features = model.task.encode(model.preprocessor, [text])
+    [positions], [wanted] = (features.extras[f"masked_lm_{name}"] for name in ("positions", "ids"))
+    words = text.split()
+    assert [words[position - 1] for position in positions] == [VOCABULARY[index] for index in wanted]
+    for position in positions:
+        words[position - 1] = "[MASK]"
+    probabilities = expected_of(" ".join(words))
+    losses = -np.log(probabilities[np.arange(len(wanted)), wanted])
+    assert report["loss"] == pytest.approx(losses.mean(), rel=1e-4)
+    assert report["masked"] == len(positions) == 2
+    assert report["accuracy"] == (probabilities[:, : len(VOCABULARY)].argmax(axis=1) == wanted).mean()
+
+
+def test_a_training_starts_from_the_head_of_the_checkpoint(tmp_path):
+    folder = write_pretrainer(tmp_path)
+    for task, head in (("fill-mask", "mlm_dense"), ("next-sentence", "nsp_logits")):
+        rows = ["a film"] * 3 if task == "fill-mask" else [(("a", "b"), True)] * 2
+        model = kba.finetune(task, rows, model=folder, output=tmp_path / task, epochs=1, learning_rate=1e-9)
+        kernel = kba.load(folder, task=task).model.get_layer(head).kernel
+        np.testing.assert_allclose(model.model.get_layer(head).kernel, kernel, atol=1e-6)
+
+
+def test_next_sentence_is_trained(tmp_path):
+    """A good film is followed by good words."""
+    rows = [((f"the {text}", "it was fun"), label == "positive") for text, label in reviews(140)]
+    model = kba.finetune(
+        "next-sentence", rows, rows[:30], model=write_pretrainer(tmp_path), output=tmp_path / "run", epochs=6,
+        learning_rate=1e-2, sequence_length=24, batch_size=16,
+    )  # fmt: skip
+    report = model.evaluate(rows)
+    assert report["accuracy"] > 0.9
+    assert report["labels"] == ["is_next", "not_next"]
+    assert "confusion matrix" in model.task.show(report)
+    pairs = [given for given, _ in rows[:5]]
+    answers = kba.load(tmp_path / "run")(pairs)
+    assert [row["is_next"] for row in answers] == [label for _, label in rows[:5]]
+    path = kba.export(tmp_path / "run", tmp_path / "exported")
+    assert not_served(path) == []
+    found = served(path, text=[first for first, _ in pairs], text_pair=[second for _, second in pairs])
+    assert found["is_next"] == [row["is_next"] for row in answers]
+    np.testing.assert_allclose(found["score"], [row["score"] for row in answers], atol=1e-5)
+
+
+def test_reading_of_next_sentences_and_texts(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("text,text_pair,label\na,b,1\nc,d,0\n")
+    task = NextSentence()
+    assert task.read(path, {}) == [(("a", "b"), True), (("c", "d"), False)]
+    path.write_text("text,text_pair,label\na,b,is_next\nc,d,Not_Next\n")
+    assert [label for _, label in task.read(path, {})] == [True, False]
+    path.write_text("text,text_pair,label\na,b,yes\n")
+    with pytest.raises(ValueError, match="row 1 is .* with 'yes': give two texts, and 1 if"):
+        task.read(path, {})
+    with pytest.raises(ValueError, match="row 1 is 'a' with 'True': give two texts"):
+        task.read([("a", True)], {})
+    (tmp_path / "texts.txt").write_text("a film\n\nthe cast\n")
+    assert FillMask().read(tmp_path / "texts.txt", {}) == [("a film", None), ("the cast", None)]
+    with pytest.raises(ValueError, match="there is no text to learn from"):
+        FillMask().read([], {})
+    with pytest.raises(ValueError, match="text 1: the text is empty"):
+        FillMask().read(["a", " "], {})
 
 
 # The command line
@@ -368,7 +502,7 @@ def test_predict_next_sentence(predict, folder, next_sentence, tmp_path):
         (["--task", "next-sentence", "--file", "empty.csv"], "empty.csv is empty: give at least one pair"),
         (["--task", "fill-mask"], "standard input is empty"),
         (["--task", "fill-mask", "FOLDER", "a [MASK]"], "is a folder: with --task give a model as --model"),
-        (["--task", "fill", "a", "--model", "FOLDER"], "task='fill': 'fill-mask' or 'next-sentence'"),
+        (["--task", "fill", "a", "--model", "FOLDER"], "there is no task 'fill': one of"),
         (["--task", "fill-mask", "a film", "--model", "FOLDER"], r"text 0 has no \[MASK\]"),
         (["--task", "fill-mask", "[MASK]", "--model", "FOLDER", "--top-k", 0], "top_k=0"),
     ],

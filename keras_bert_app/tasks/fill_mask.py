@@ -1,0 +1,314 @@
+"""The words that are masked in a text."""
+
+import dataclasses
+import re
+from typing import ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_bert_app.data import features as featuring
+from keras_bert_app.data import readers
+from keras_bert_app.heads import pretrained_head, pretrainer
+from keras_bert_app.preprocessing.masking import MaskedLMMasker
+from keras_bert_app.preprocessing.vocabulary_file import SUFFIX
+from keras_bert_app.reports import guesses as reports
+
+MASK = "[MASK]"
+TOP_K = 5
+WORST = 20  # mistakes in a report
+
+
+@dataclasses.dataclass(frozen=True)
+class FillMask:
+    """Guesses the words that are masked in a text, with the head that BERT was pretrained with.
+
+    An input is a text with one `[MASK]` or several; one stands for one word piece. An example is a text as it
+    is, and has no target: in training 15 % of its word pieces, whole words, are drawn anew for every batch;
+    to be measured the same are masked each time. For a corpus of documents there is `pretrain`.
+
+    Args:
+        top_k: guesses for each `[MASK]`. Defaults to 5, with `targets` to all of them.
+        targets: the words that are to be ranked, and no others; each a single word piece. Defaults to the
+            whole vocabulary.
+
+    Example:
+
+    >>> FillMask(targets=["good", "bad"]).top_k is None
+    True
+
+    Reference: [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 3.1.
+    """
+
+    top_k: int | None = None
+    targets: list | None = None
+
+    name: ClassVar = "fill-mask"
+    head: ClassVar = "masked_lm"
+    by_name: ClassVar = True
+    text_inputs: ClassVar = ("text",)
+    metric: ClassVar = "log_likelihood"
+    per_piece: ClassVar = False
+    sequence_length: ClassVar = 128
+    is_tuned: ClassVar = False
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint):
+        """See `tasks`."""
+        return cls()
+
+    def read(self, source, columns):
+        """The texts of a file, see `readers.read_texts`, or of an iterable."""
+        if isinstance(source, readers.PATHS):
+            texts = list(readers.read_texts(source, columns.get("text", "text")))
+            texts = [text for text in texts if text.strip()]  # between documents a line is empty
+        else:
+            texts = [row[0] if isinstance(row, tuple) and row[1:] == (None,) else row for row in source]
+        if not texts:
+            raise ValueError("there is no text to learn from: give some")
+        return [(text, None) for text in readers.check_texts(texts)]
+
+    def read_inputs(self, source, columns):
+        """See `readers.read_texts`."""
+        return list(readers.read_texts(source, columns.get("text", "text")))
+
+    def from_texts(self, texts):
+        """Each is an input."""
+        return texts
+
+    def named(self, given):
+        """See `tasks`."""
+        return {"text": given}
+
+    def learn(self, examples):
+        """The task as it is."""
+        return self
+
+    def describe(self):
+        """See `tasks`."""
+        return "the word pieces that are masked"
+
+    def prepared(self, preprocessor):
+        """The preprocessor, with a tokenizer to which a `[MASK]` in a text is no word in brackets."""
+        tokenizer = preprocessor.tokenizer
+        if MASK in tokenizer.special_tokens:
+            return preprocessor
+        special_tokens = (*tokenizer.special_tokens, MASK)
+        options = {"vocabulary": tokenizer.vocabulary, "special_tokens": special_tokens}
+        return preprocessor.replace(tokenizer=tokenizer.from_config({**tokenizer.get_config(), **options}))
+
+    def build(self, encoder, dropout):
+        """See `heads.pretrainer`, of which it is the masked language model."""
+        return self.pretrained(pretrainer(encoder, [self.head]))
+
+    def pretrained(self, model):
+        """The masked language model of a `pretrainer`: one output, `(batch, predictions, vocab_size)`."""
+        return pretrained_head(model, self.head)
+
+    def training_model(self, model, preprocessor):
+        """From the encoder's inputs to the cross-entropy of each masked piece, and 1, or 0 where a row has
+        fewer: `(batch, predictions, 2)`. The masks are drawn in it."""
+        inputs = {name: model.input[name] for name in featuring.INPUTS}
+        masked = MaskedLMMasker(preprocessor.tokenizer, name="masker")(inputs)
+        names = (*featuring.INPUTS, "masked_lm_positions")
+        logits = model({name: masked[name] for name in names})
+        losses = ops.sparse_categorical_crossentropy(masked["masked_lm_ids"], logits, from_logits=True)
+        weights = masked["masked_lm_weights"]
+        return keras.Model(inputs, ops.stack([losses * weights, weights], axis=-1))
+
+    def compile_options(self):
+        """The mean of the cross-entropies that the training model gives."""
+        return {"loss": _mean}
+
+    def predictor(self, model, preprocessor):
+        """From the model's inputs and `masked_lm_ids`, of what is masked, to its guesses.
+
+        Returns:
+            A `keras.Model` that masks the positions that are given, and returns `ids` and `scores`, the
+            guesses and their probabilities, `(batch, predictions, top_k)`, and `losses`, the cross-entropy of
+            what is masked, `(batch, predictions)`.
+        """
+        tokenizer = preprocessor.tokenizer
+        candidates = self._candidates(tokenizer)
+        top_k = self.top_k
+        if top_k is None:
+            top_k = len(candidates) if self.targets is not None else min(TOP_K, len(candidates))
+        if type(top_k) is not int or not 1 <= top_k <= len(candidates):
+            raise ValueError(f"top_k={top_k!r}: give a whole number from 1 to {len(candidates)}")
+        rows = model.output_shape[-1]
+        if tokenizer.vocabulary_size > rows:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocabulary_size} tokens, the model {rows}: "
+                "give the model's own"
+            )
+        inputs, right = dict(model.input), keras.Input((None,), dtype="int32", name="masked_lm_ids")
+        ids, positions = inputs["input_word_ids"], inputs["masked_lm_positions"]
+        places = (ops.cumsum(ops.ones_like(ids), axis=1) - 1)[:, None]  # (batch, 1, length)
+        # Where a row has fewer, the position is 0, which is [CLS].
+        hidden = ops.logical_and(ops.equal(positions[..., None], places), ops.greater(places, 0))
+        ids = ops.where(ops.any(hidden, axis=1), tokenizer.token_to_id(MASK), ids)
+        logits = ops.log_softmax(model({**inputs, "input_word_ids": ids}))
+        losses = -ops.take_along_axis(logits, right[..., None], axis=-1)[..., 0]
+        values, best = ops.top_k(ops.take(logits, candidates, axis=-1), top_k)
+        outputs = {"ids": ops.take(candidates, best), "scores": ops.exp(values), "losses": losses}
+        return keras.Model({**inputs, "masked_lm_ids": right}, outputs)
+
+    def _candidates(self, tokenizer):
+        """The ids that are ranked, int32 array `(candidates,)`."""
+        if self.targets is None:  # an embedding may have more rows than there are tokens
+            return np.arange(tokenizer.vocabulary_size, dtype="int32")
+        targets = [self.targets] if isinstance(self.targets, str) else list(self.targets)
+        if not targets:
+            raise ValueError("targets is empty: give at least one word, or None for the whole vocabulary")
+        known, found = set(tokenizer.vocabulary), {}
+        for index, target in enumerate(targets):
+            readers.check_text(target, f"targets[{index}]")
+            pieces = [target]
+            if target not in known:
+                pieces = [tokenizer.id_to_token(int(piece)) for piece in tokenizer([target])[0].numpy()]
+            if len(pieces) != 1 or pieces == ["[UNK]"]:
+                raise ValueError(
+                    f"targets[{index}]={target!r} is not one word piece, but {' '.join(pieces) or 'none'}: "
+                    "give words that are in the vocabulary"
+                )
+            found[tokenizer.token_to_id(pieces[0])] = None
+        return np.array(list(found), "int32")
+
+    def check(self, inputs):
+        """The list of texts, each with a `[MASK]`; one alone is a list of one."""
+        texts = readers.check_texts(inputs)
+        for index, text in enumerate(texts):
+            if MASK not in text:
+                raise ValueError(
+                    f"text {index} has no {MASK}: write it, in capitals, in the place of a word: {text!r:.80}"
+                )
+        return texts
+
+    def encode(self, preprocessor, inputs):
+        """See `features.encode`; what is masked is in `extras`. In a text without a `[MASK]` it is drawn."""
+        features = featuring.encode(preprocessor, inputs)
+        rows, tokenizer = features.rows["input_word_ids"], preprocessor.tokenizer
+        mask = tokenizer.token_to_id(MASK)
+        positions = [np.flatnonzero(row == mask) for row in rows]
+        for index, (text, found) in enumerate(zip(inputs, positions, strict=True)):
+            if len(found) != text.count(MASK):
+                raise ValueError(
+                    f"text {index} has {text.count(MASK)} {MASK}, of which {len(found)} are within the "
+                    f"{preprocessor.sequence_length} word pieces that are read: shorten the text"
+                )
+        whole = [row for row, found in enumerate(positions) if not len(found)]
+        for row, drawn in zip(whole, _draw(tokenizer, features, whole), strict=True):
+            positions[row] = drawn
+        extras = {
+            "masked_lm_positions": positions,
+            "masked_lm_ids": [row[found] for row, found in zip(rows, positions, strict=True)],
+        }
+        return dataclasses.replace(features, extras=extras, kept={"tokenizer": tokenizer})
+
+    def training_targets(self, features, examples, class_weights=None):
+        """Nothing, float32 `(examples, 1)`: the training model draws them."""
+        return np.zeros((len(examples), 1), "float32"), None
+
+    def answers(self, outputs, features, inputs):
+        """The words that may be masked.
+
+        Returns:
+            list of `{"masks": [...]}` with a list for each `[MASK]`: its guesses, from the most to the least
+            probable, as dicts of
+
+            - `token`, the word piece, and `id`, its place in the vocabulary;
+            - `score`, its probability among the whole vocabulary, with `targets` too;
+            - `text`, the text with the word piece in the place of this `[MASK]`; one that begins with `##` is
+              joined to the word before it.
+        """
+        tokenizer, answers = features.kept["tokenizer"], []
+        for text, output in zip(inputs, outputs, strict=True):
+            places = [match.span() for match in re.finditer(re.escape(MASK), text)]
+            masks = []
+            found = output["ids"].tolist(), output["scores"].tolist()  # padded
+            for place, ids, scores in zip(places, *found, strict=False):
+                guesses = []
+                for index, score in zip(ids, scores, strict=True):
+                    token = tokenizer.id_to_token(index)
+                    filled = _filled(text, place, token)
+                    guesses.append({"token": token, "score": score, "id": index, "text": filled})
+                masks.append(guesses)
+            answers.append({"masks": masks})
+        return answers
+
+    def collapsed(self, outputs, features):
+        """True if the best guess is always the same."""
+        guesses = [
+            output["ids"][: len(positions), 0]
+            for output, positions in zip(outputs, features.extras["masked_lm_positions"], strict=True)
+        ]
+        return len(set(np.concatenate(guesses).tolist())) < 2
+
+    def report(self, outputs, features, examples):
+        """How good the guesses are.
+
+        Returns:
+            dict: `examples` and `masked`, the numbers of texts and of masked word pieces; `accuracy`, the
+            share of those that are the best guess; `loss`, the mean cross-entropy in nats; `log_likelihood`,
+            which is `-loss`; `perplexity`, its exponential; and `worst_mistakes`, the wrong guesses with the
+            highest score.
+        """
+        right, losses, mistakes = 0, [], []
+        tokenizer, ids = features.kept["tokenizer"], features.extras["masked_lm_ids"]
+        for number, (output, wanted) in enumerate(zip(outputs, ids, strict=True), start=1):
+            best, scores = output["ids"][: len(wanted), 0], output["scores"][: len(wanted), 0]
+            losses += output["losses"][: len(wanted)].tolist()
+            right += int((best == wanted).sum())
+            for index in np.flatnonzero(best != wanted).tolist():
+                pieces = (tokenizer.id_to_token(int(values[index])) for values in (wanted, best))
+                mistake = dict(zip(("label", "predicted"), pieces, strict=True))
+                text = examples[number - 1][0]
+                mistakes.append({"row": number, "text": text, **mistake, "score": float(scores[index])})
+        masked = len(losses)
+        loss = float(np.mean(losses)) if losses else 0.0
+        return {
+            "examples": len(examples),
+            "masked": masked,
+            "accuracy": right / max(masked, 1),
+            "loss": loss,
+            "log_likelihood": -loss,
+            "perplexity": float(np.exp(loss)),
+            "worst_mistakes": sorted(mistakes, key=lambda row: -row["score"])[:WORST],
+        }
+
+    def show(self, report):
+        """The report of `report` as lines of text."""
+        return reports.guesses(report)
+
+    def serve(self, model, preprocessor):
+        """What the exported model does: see `signatures.guessing`."""
+        from keras_bert_app.signatures.guessing import guessing
+
+        candidates = self._candidates(preprocessor.tokenizer)
+        top_k = self.top_k or (len(candidates) if self.targets is not None else TOP_K)
+        return guessing(model, preprocessor, candidates, min(top_k, len(candidates)))
+
+
+def _mean(_, given):
+    """The mean of the first numbers, weighted with the second."""
+    return ops.sum(given[..., 0]) / ops.maximum(ops.sum(given[..., 1]), 1.0)
+
+
+def _draw(tokenizer, features, rows):
+    """Which pieces of some rows are masked, the same each time: a list of int arrays."""
+    masker, found = MaskedLMMasker(tokenizer, mask_token_rate=1.0, random_token_rate=0.0), []
+    for start in range(0, len(rows), featuring.CHUNK):
+        inputs = dataclasses.replace(features, extras={}).inputs(rows[start : start + featuring.CHUNK])
+        masked = {name: ops.convert_to_numpy(tensor) for name, tensor in masker(inputs).items()}
+        pairs = zip(masked["masked_lm_positions"], masked["masked_lm_weights"] > 0, strict=True)
+        found += [positions[used] for positions, used in pairs]
+    return found
+
+
+def _filled(text, place, token):
+    """The text with a word piece in the place of a mask."""
+    start, end = place
+    joined = token.startswith(SUFFIX) and token != SUFFIX
+    before = text[:start].rstrip() + token[len(SUFFIX) :] if joined else text[:start] + token
+    return before + text[end:]
