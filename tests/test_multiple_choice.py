@@ -160,7 +160,7 @@ def test_a_model_of_somebody_else(pretrained, tmp_path):
 def test_command_line(keras_bert, trained, tmp_path):
     lines = [json.dumps({"text": t, "choices": c, "label": label}) for (t, c), label in rows(20)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    code, out, err = keras_bert("evaluate", trained[1], "--data", "a.jsonl", "--json")
+    _, out, err = keras_bert("evaluate", trained[1], "--data", "a.jsonl", "--json")
     assert json.loads(out)["accuracy"] > 0.9, err
     _, out, err = keras_bert("predict", trained[1], "it was", "the very bad plot", "fun")
     row = json.loads(out)

@@ -397,10 +397,10 @@ def test_a_training_starts_from_the_head_of_the_checkpoint(tmp_path):
 
 def test_next_sentence_is_trained(tmp_path):
     """A good film is followed by good words."""
-    rows = [((f"the {text}", "it was fun"), label == "positive") for text, label in reviews(140)]
+    rows = [((text, "it was"), label == "positive") for text, label in reviews(140)]
     model = kba.finetune(
         "next-sentence", rows, rows[:30], model=write_pretrainer(tmp_path), output=tmp_path / "run", epochs=6,
-        learning_rate=1e-2, sequence_length=24, batch_size=16,
+        learning_rate=2e-2, sequence_length=24, batch_size=16,
     )  # fmt: skip
     report = model.evaluate(rows)
     assert report["accuracy"] > 0.9
