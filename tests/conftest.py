@@ -110,10 +110,10 @@ def write_pretrained(folder, tensors=None, **changes):
     return folder
 
 
-def write_trainable(folder, positions=32):
+def write_trainable(folder, positions=32, layers=1):
     """A Hugging Face folder with a small random BERT that learns quickly."""
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32}
-    tensors = random_tensors(hidden=16, layers=1, inner=32, positions=positions)
+    sizes = {"hidden_size": 16, "num_hidden_layers": layers, "intermediate_size": 32}
+    tensors = random_tensors(hidden=16, layers=layers, inner=32, positions=positions)
     return write_pretrained(folder, tensors, **sizes, max_position_embeddings=positions)
 
 
