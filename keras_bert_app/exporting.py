@@ -9,10 +9,11 @@ def export(model, folder):
     """Writes the next version of a SavedModel that takes text.
 
     The signature `serving_default` takes a string `(batch,)` for each text: `text`, `text` and `text_pair`,
-    or `question` and `context`. What it returns the modules of `signatures` say; for text classification
-    with one label it is `label`, string `(batch,)`; `score`, float32 `(batch,)`; `classes`, string
-    `(batch, num_classes)`; and `probabilities`, float32 `(batch, num_classes)`. To load it in Python,
-    `import tensorflow_text` first: its operations are part of the graph.
+    `question` and `context`, or `text` and `choices`, `(batch, choices)`. What it returns the modules of
+    `signatures` say; for text classification with one label it is `label`, string `(batch,)`; `score`,
+    float32 `(batch,)`; `classes`, string `(batch, num_classes)`; and `probabilities`, float32
+    `(batch, num_classes)`. To load it in Python, `import tensorflow_text` first: its operations are part of
+    the graph.
 
     Args:
         model: `TaskModel`, or the run folder of one.
