@@ -90,6 +90,8 @@ def main():
     parser.add_argument("--results", type=Path, default=Path(__file__).with_suffix(".jsonl"))
     args = parser.parse_args()
     rows = [json.loads(line) for line in args.results.open()] if args.results.exists() else []
+    model = Path(args.model).resolve().name
+    rows = [row for row in rows if row["model"] == model and row["recipe"] == recipe(SETS[row["set"]])]
     done = {(row["set"], row["seed"], row["side"]) for row in rows}
     for name in args.sets:
         for seed in args.seeds:
@@ -99,6 +101,11 @@ def main():
                     with args.results.open("a") as file:
                         file.write(json.dumps(rows[-1]) + "\n")
     print_table([row for row in rows if row["set"] in args.sets and row["seed"] in args.seeds])
+
+
+def recipe(given):
+    """Learning rate, epochs and length of a set, as the table shows them."""
+    return f"{given.learning_rate:g}, {given.epochs}, {given.length}"
 
 
 def in_process(function, *arguments):
@@ -142,6 +149,7 @@ def measure(name, seed, side, data, model):
         report = TaskModel(task, preprocessor, tested).evaluate(data / given.test, columns=given.columns)
     return {
         "set": name, "seed": seed, "side": side, "seconds": round(seconds),
+        "model": Path(model).resolve().name, "recipe": recipe(given),
         given.metric: report[given.metric] * (1 if given.task == "question-answering" else 100),
     }  # fmt: skip
 
@@ -229,7 +237,13 @@ def answering_inputs(tokenizer, task, examples, length):
     """The same for questions: windows that overlap by 128 word pieces, or half, as in `run_qa.py`."""
     import transformers
 
-    examples = [(given, target) for given, target in examples if task._places(given, target)]
+    from keras_bert_app.data.squad import is_at_its_place
+
+    examples = [
+        (given, target)
+        for given, target in examples
+        if target["answers"] and is_at_its_place(given[1], target["answers"][0])
+    ]
     questions, contexts = (list(texts) for texts in zip(*(given for given, _ in examples), strict=True))
     encoded = tokenizer(
         questions, contexts, truncation="only_second", max_length=length, stride=min(128, length // 2),
@@ -277,8 +291,7 @@ def print_table(rows):
             for values in found.values()
         ]
         difference = statistics.mean(found[SIDES[0]]) - statistics.mean(found[SIDES[1]])
-        recipe = f"{given.learning_rate:g}, {given.epochs}, {given.length}"
-        print(f"| {name} | {given.metric} | {' | '.join(shown)} | {difference:+.1f} | {recipe} |")
+        print(f"| {name} | {given.metric} | {' | '.join(shown)} | {difference:+.1f} | {recipe(given)} |")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ if not MODEL.exists():
     from huggingface_hub import snapshot_download
 
     files = ["config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"]
+    files += ["modules.json", "sentence_bert_config.json", "1_Pooling/config.json"]
     snapshot_download("sentence-transformers/all-MiniLM-L6-v2", local_dir=MODEL, allow_patterns=files)
 
 model = kba.load(MODEL, task="sentence-similarity")

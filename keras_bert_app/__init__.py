@@ -33,7 +33,7 @@ _NAMES = {
     "freeze": "adaptation",
     "from_pretrained": "handles",
     "hub_layer": "hub",
-    "load": "task_model",
+    "load": "loading",
     "load_checkpoint": "handles",
     "load_imdb": "data.datasets",
     "load_sample": "data.datasets",

@@ -4,8 +4,9 @@ import math
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 WHOLE = ("epochs", "batch_size", "patience", "gradient_accumulation", "validate_every")
-WHOLE += ("stride", "max_answer_length", "num_candidates")  # of tasks
+WHOLE += ("stride", "max_answer_length", "num_candidates", "num_choices", "top_k")  # of tasks
 POSITIVE = ("learning_rate", "scale")
+TRUTHS = ("normalize", "pairs", "no_answer", "is_entities")  # of tasks
 NOT_NEGATIVE = ("weight_decay", "checkpoint_minutes")
 SHARES = ("warmup", "dropout")
 
@@ -20,6 +21,10 @@ def check_arguments(given, optional=()):
     for name, value in given.items():
         if value is None and name in optional:
             continue
+        if name in TRUTHS and not isinstance(value, bool):
+            raise ValueError(f"{name}={value!r}: give True or False, on the command line true or false")
+        if name in POSITIVE + NOT_NEGATIVE + SHARES and type(value) not in (int, float):
+            raise ValueError(f"{name}={value!r}: give a number")
         if name in WHOLE and (type(value) is not int or value < 1):
             raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
         if name in POSITIVE and not 0 < value < math.inf:

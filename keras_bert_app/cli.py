@@ -158,7 +158,7 @@ def evaluate(
 ):
     """Measure a fine-tuned model with the figures of its task, and show its worst mistakes."""
     quiet_import()
-    from keras_bert_app.task_model import load
+    from keras_bert_app.loading import load
 
     model = load(folder, task=task, options=options_of(option))
     columns = _columns(text_column, pair_column, label_column)
@@ -178,7 +178,7 @@ def export(
     """Write the next version of a SavedModel that takes text, for TensorFlow Serving."""
     quiet_import()
     from keras_bert_app.exporting import export as run
-    from keras_bert_app.task_model import load
+    from keras_bert_app.loading import load
 
     print(run(load(folder, task=task, options=options_of(option)), output))
 

@@ -19,7 +19,7 @@ def predict(
     folder: Annotated[
         str | None,
         typer.Argument(
-            help="Run folder of finetune, or a handle of a text classifier; with --task the first text.",
+            help="Run folder of finetune, or a handle of a fine-tuned BERT; with --task the first text.",
             show_default=False,
         ),
     ] = None,
@@ -47,7 +47,7 @@ def predict(
         ),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(help="With --task fill-mask: guesses for each [MASK]; by default 5.")
+        int | None, typer.Option(help="Of fill-mask: guesses for each [MASK]; by default 5.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts that go through the model together.")] = 32,
     text_column: Annotated[
@@ -70,28 +70,26 @@ def predict(
     texts = list(texts or ())
     given = {"text": text_column, "pair": pair_column}
     columns = {what: name for what, name in given.items() if name is not None}
-    if task != "fill-mask" and top_k is not None:
-        raise ValueError(f"--top-k {top_k} needs --task fill-mask")
+    options = options_of(option) | ({} if top_k is None else {"top_k": top_k})
     inputs = None
     if task is not None:
         if model is None and folder is not None and Path(folder).is_dir():
             raise ValueError(f"{folder} is a folder: with --task give a model as --model {folder}")
         texts = texts if folder is None else [folder, *texts]  # there is no run folder: all are texts
-        from keras_bert_app.tasks import task_class
+        from keras_bert_app.tasks import get_task
 
-        inputs = _inputs(task_class(task)(), texts, file, columns)  # what is wrong with them is said first
+        inputs = _inputs(get_task(task, **options), texts, file, columns)  # what is wrong is said first
     elif folder is None:
         raise ValueError("give the run folder of a fine-tuned model, or --task for a pretrained one")
     elif model is not None:
         raise ValueError(f"--model {model} needs --task: a fine-tuned model is the first argument")
     quiet_import()
-    from keras_bert_app.task_model import load
+    from keras_bert_app.loading import load
 
-    loaded = load(model if task is not None else folder, task=task, options=options_of(option))
+    loaded = load(model if task is not None else folder, task=task, options=options)
     if inputs is None:
         inputs = _inputs(loaded.task, texts, file, columns)
-    more = {} if top_k is None else {"top_k": top_k}
-    for given, answer in zip(inputs, loaded(inputs, batch_size, **more), strict=True):
+    for given, answer in zip(inputs, loaded(inputs, batch_size), strict=True):
         print(json.dumps({**loaded.task.named(given), **answer}, ensure_ascii=False))
 
 

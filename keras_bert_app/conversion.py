@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_bert_app import files, handles, task_model
+from keras_bert_app import files, handles, loading
 from keras_bert_app.checkpoints import names, opening, saving, writing
 from keras_bert_app.encoder import bert_encoder, encoder_config
 
@@ -125,7 +125,7 @@ def convert(
 def _read(source, format, kept, ignore, offline):
     """The preprocessor, or None, the encoder and the model, float32; all heads; labels and problem type."""
     if (Path(str(source)) / "model.keras").is_file():
-        run = task_model.load(source)
+        run = loading.load(source)
         config = encoder_config(run.model)
         encoder = bert_encoder(config, "float32")
         model = run.task.build(encoder, 0.0)

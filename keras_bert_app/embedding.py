@@ -1,5 +1,6 @@
 """Vectors of texts, the search among them, and vectors of words."""
 
+import numbers
 from pathlib import Path
 
 import keras
@@ -8,8 +9,10 @@ import numpy as np
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.data import alignment, buckets, readers
 from keras_bert_app.data import features as featuring
-from keras_bert_app.handles import from_pretrained
-from keras_bert_app.task_model import TaskModel, load
+from keras_bert_app.handles import from_pretrained, is_loaded
+from keras_bert_app.loading import load
+from keras_bert_app.task_model import TaskModel
+from keras_bert_app.tasks.sentence_similarity import SentenceSimilarity
 from keras_bert_app.tasks.token_classification import joined_words, split_texts
 
 TASK = "sentence-similarity"
@@ -24,8 +27,9 @@ def embed(texts, model=DEFAULT, batch_size=32):
     Args:
         texts: list of str.
         model: what `finetune("sentence-similarity", ...)` or `load` returned, its run folder, or any
-            handle of `from_pretrained`. Of a model of sentence-transformers pooling and length are used as
-            they are; of any other BERT the mean of the word pieces.
+            handle of `from_pretrained`, or its result `(preprocessor, encoder)`. The handle of a model of
+            sentence-transformers brings its pooling and length along; of any other BERT, and of a pair, the
+            vector is the mean of the word pieces.
         batch_size: texts that go through the model together.
 
     Returns:
@@ -51,7 +55,11 @@ def embed(texts, model=DEFAULT, batch_size=32):
 
 
 def _sentence_encoder(model):
-    if not isinstance(model, TaskModel):
+    if is_loaded(model):
+        preprocessor, encoder = model
+        task = SentenceSimilarity()
+        model = TaskModel(task, preprocessor, task.build(encoder, 0.0))
+    elif not isinstance(model, TaskModel):
         is_run = not isinstance(model, tuple) and (Path(model) / "model.keras").is_file()
         model = load(model, task=None if is_run else TASK)
     if model.task.name != TASK:
@@ -87,11 +95,13 @@ def search(queries, corpus, k=10):
             f"queries are {queries.shape}, corpus is {corpus.shape}: give (queries, hidden) and "
             "(corpus, hidden) from the same model"
         )
-    if type(k) is not int or k < 1:
+    if not isinstance(k, numbers.Integral) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k={k!r}: give a whole number of at least 1")
     if not len(corpus):
         raise ValueError("the corpus is empty: give at least one vector")
-    queries, k = _unit(queries, "queries", 0), min(k, len(corpus))
+    queries, k = _unit(queries, "queries", 0), min(int(k), len(corpus))
+    if not len(queries):
+        return np.zeros((0, k), "float32"), np.zeros((0, k), "int64")
     scores = np.full((len(queries), 0), 0, "float32")
     indices = np.full((len(queries), 0), 0, "int64")
     for start in range(0, len(corpus), CHUNK):
@@ -101,8 +111,7 @@ def search(queries, corpus, k=10):
                   indices[row : row + QUERIES])
             for row in range(0, len(queries), QUERIES)
         ]  # fmt: skip
-        if found:
-            scores, indices = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        scores, indices = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return scores, indices
 
 
@@ -168,7 +177,7 @@ def embed_words(texts, model=DEFAULT, layers=(-1,), combine="sum", batch_size=32
     for index, given in enumerate(texts):
         for word in given if isinstance(given, list | tuple) else [given]:
             readers.check_text(word, f"text {index}")
-    preprocessor, encoder = model if isinstance(model, tuple) else from_pretrained(model)
+    preprocessor, encoder = model if is_loaded(model) else from_pretrained(model)
     model = _layers(encoder, layers, combine)
     found = []
     for start in range(0, len(texts), CHUNK):
@@ -179,18 +188,15 @@ def embed_words(texts, model=DEFAULT, layers=(-1,), combine="sum", batch_size=32
 def _layers(encoder, layers, combine):
     """The model from the encoder's inputs to vectors of word pieces, `(batch, length, width)`."""
     outputs = encoder.output["encoder_outputs"]
-    layers = [layers] if type(layers) is int else list(layers)
+    layers = [layers] if isinstance(layers, numbers.Integral) else list(layers)
     known = range(-len(outputs), len(outputs))
-    if not layers or not all(type(layer) is int and layer in known for layer in layers):
+    if not layers or not all(isinstance(layer, numbers.Integral) and layer in known for layer in layers):
         raise ValueError(f"layers={layers!r}: give some from {known[0]} to {known[-1]}")
     if combine not in COMBINATIONS:
         raise ValueError(f"combine={combine!r}: one of {', '.join(COMBINATIONS)}")
     chosen = [keras.ops.cast(outputs[layer], "float32") for layer in layers]
     joined = keras.ops.concatenate(chosen, axis=-1) if combine == "concat" else sum(chosen[1:], chosen[0])
-    model = keras.Model(encoder.input, joined / len(chosen) if combine == "mean" else joined)
-    if keras.config.backend() == "tensorflow":
-        model.jit_compile = False  # XLA would compile anew for each length
-    return model
+    return keras.Model(encoder.input, joined / len(chosen) if combine == "mean" else joined)
 
 
 def _words(preprocessor, model, texts, batch_size):

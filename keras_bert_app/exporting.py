@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from keras_bert_app import files, task_model
+from keras_bert_app import files, loading
+from keras_bert_app.task_model import TaskModel
 
 
 def export(model, folder):
@@ -36,8 +37,8 @@ def export(model, folder):
             "set KERAS_BACKEND=tensorflow and export the run folder"
         )
 
-    if not isinstance(model, task_model.TaskModel):
-        model = task_model.load(model)
+    if not isinstance(model, TaskModel):
+        model = loading.load(model)
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file: choose another folder to export to")

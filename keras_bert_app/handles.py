@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from pathlib import Path
 
 from keras_bert_app import downloads
 from keras_bert_app.bundled import DEFAULT
@@ -135,6 +136,11 @@ def load_checkpoint(model, handle, ignore=(), offline=False):
     fresh = fill(model.weights, checkpoint, ignore)
     if fresh:
         warnings.warn(f"{checkpoint.tensors.path} has no pooler: it keeps its weights", stacklevel=2)
+
+
+def is_loaded(model):
+    """True for `(preprocessor, encoder)` of `from_pretrained`; a handle may be a tuple of paths."""
+    return isinstance(model, tuple) and not any(isinstance(part, str | Path) for part in model)
 
 
 def build_preprocessor(checkpoint, sequence_length=None):

@@ -46,7 +46,7 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def adamw(learning_rate, total_steps, warmup=0.1, weight_decay=0.01, gradient_accumulation=1):
+def adamw(learning_rate, total_steps, warmup=0.1, weight_decay=0.01, gradient_accumulation=1, epsilon=1e-6):
     """AdamW as BERT is trained with it.
 
     No weight decay on biases and layer normalization; gradients clipped to a global norm of 1.
@@ -57,6 +57,7 @@ def adamw(learning_rate, total_steps, warmup=0.1, weight_decay=0.01, gradient_ac
         warmup: share of the steps in which the learning rate rises.
         weight_decay: decoupled weight decay.
         gradient_accumulation: batches whose gradients are averaged for one update.
+        epsilon: added to the root of the second moment; the default is that of google-research/bert.
 
     Returns:
         A `keras.optimizers.AdamW`.
@@ -66,7 +67,7 @@ def adamw(learning_rate, total_steps, warmup=0.1, weight_decay=0.01, gradient_ac
     optimizer = keras.optimizers.AdamW(
         WarmupLinearDecay(learning_rate, round(warmup * total_steps), total_steps, gradient_accumulation),
         weight_decay=weight_decay,
-        epsilon=1e-6,  # as google-research/bert
+        epsilon=epsilon,
         global_clipnorm=1.0,
         gradient_accumulation_steps=gradient_accumulation if gradient_accumulation > 1 else None,
     )

@@ -1,17 +1,12 @@
-"""A fine-tuned model that takes text: what `finetune` returns and `load` reads."""
+"""A model for a task that takes text: what `finetune` and `load` return."""
 
-import json
-import tempfile
 from pathlib import Path
 
 import keras
 
-from keras_bert_app import files, handles
-from keras_bert_app.bundled import DEFAULT
-from keras_bert_app.checkpoints import sentence_transformers
+from keras_bert_app import files
 from keras_bert_app.data import buckets
-from keras_bert_app.registry import custom_objects
-from keras_bert_app.tasks import check_columns, get_task, options_of, replaced, task_class, task_names
+from keras_bert_app.tasks import check_columns, get_task, options_of, replaced
 
 
 class TaskModel:
@@ -47,7 +42,7 @@ class TaskModel:
     def __init__(self, task, preprocessor, model, options=None):
         self.task = get_task(task, **(options or {}))
         self.preprocessor = prepared(self.task, preprocessor)
-        self.model = _without_compilation(model)
+        self.model = model
         self._predictor = None, model  # of which task
 
     @property
@@ -72,7 +67,7 @@ class TaskModel:
         """The raw outputs of the model, or of the task's `predictor`, for `Features`, one for each row."""
         task = self.task if task is None else task
         if hasattr(task, "predictor") and task != self._predictor[0]:
-            self._predictor = task, _without_compilation(task.predictor(self.model, self.preprocessor))
+            self._predictor = task, task.predictor(self.model, self.preprocessor)
         return buckets.predict(self._predictor[1], features, batch_size, task.per_piece)
 
     def evaluate(self, data, batch_size=32, columns=None, predictions=None):
@@ -121,9 +116,10 @@ class TaskModel:
     def text_model(self):
         """One `keras.Model` from strings `(batch,)` to the task's output, preprocessing inside.
 
-        It has an input for each text that the task takes: `text`, and `text_pair` for pairs.
+        It has an input for each text that the model reads together: `text`, and `text_pair` for pairs.
         """
-        texts = [keras.Input((), dtype="string", name=name) for name in self.task.text_inputs]
+        names = getattr(self.task, "model_inputs", self.task.text_inputs)
+        texts = [keras.Input((), dtype="string", name=name) for name in names]
         packed = self.preprocessor(tuple(texts) if len(texts) > 1 else texts[0])
         if "masked_lm_positions" in self.model.input:
             from keras_bert_app.preprocessing.mask_positions import MaskPositions
@@ -150,126 +146,3 @@ class TaskModel:
 def prepared(task, preprocessor):
     """The preprocessor as the task needs it."""
     return task.prepared(preprocessor) if hasattr(task, "prepared") else preprocessor
-
-
-def _without_compilation(model):
-    if keras.config.backend() == "tensorflow":
-        model.jit_compile = False  # XLA would compile anew for each length
-    return model
-
-
-def load(handle=None, offline=False, task=None, options=None):
-    """A model that answers: what `finetune` saved, a model of somebody else, or a pretrained BERT.
-
-    Args:
-        handle: the run folder; or what `open_checkpoint` takes, if there is the head of a task in it, or it
-            is of sentence-transformers, such as `"hf://organization/name"`. With `task` it defaults to
-            `"bert_mini_reviews"`, which comes with the package.
-        offline: True to make no request.
-        task: None for a fine-tuned model; or what a BERT shall do: `"fill-mask"`, guess masked words, and
-            `"next-sentence"`, tell whether a text follows another, with the heads that it was pretrained
-            with; `"sentence-similarity"`, which needs no head; or `"multiple-choice"`, of which no checkpoint
-            says that it was trained for it.
-        options: dict of options of the task, in the place of its own; of a model that somebody else has
-            trained what its files do not say, such as `{"pairs": True}` or `{"no_answer": True}`.
-
-    Returns:
-        A `TaskModel`, which is called with texts.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or it holds no model.
-        ValueError: a file in it is damaged, it holds no such head, or there is no such task.
-        OSError: the download failed.
-
-    Example:
-
-    ```python
-    model = kba.load(task="fill-mask")
-    model("It was a complete [MASK] of time.")  # [{"masks": [[{"token": "waste", "score": 0.99, ...}, ...]]}]
-
-    model = kba.load(task="next-sentence")
-    model([("He opened the door.", "Then he went in.")])  # [{"is_next": True, "score": 0.78}]
-    ```
-    """
-    if task is not None:
-        task_class(task)  # or an error
-    if handle is None and task is None:
-        raise ValueError("give the run folder of a fine-tuned model, or a task, such as task='fill-mask'")
-    handle = DEFAULT if handle is None else handle
-    if handle != DEFAULT and not isinstance(handle, tuple):  # which a TF-Hub pair is
-        folder = Path(handle)
-        if any((folder / name).is_file() for name in ("labels.json", "model.keras")):
-            model = _load_run(folder, options)
-            if task not in (None, model.task.name):
-                raise ValueError(f"{folder} is a model for {model.task.name}: {task} needs another")
-            return model
-    checkpoint = handles.open_checkpoint(handle, offline)
-    return _of_checkpoint(checkpoint, task or _task_of(checkpoint), options)
-
-
-def _task_of(checkpoint):
-    """The name of the task that a checkpoint was trained for."""
-    where, classes = checkpoint.tensors.path, {name: task_class(name) for name in task_names()}
-    by_name = {name for name, kind in classes.items() if getattr(kind, "by_name", False)}
-    found = [name for name, kind in classes.items() if kind.head in checkpoint.heads]
-    if set(found) - by_name:
-        return next(name for name in found if name not in by_name)
-    if sentence_transformers.is_one(where.parent):
-        return "sentence-similarity"
-    heads, possible = ", ".join(checkpoint.heads) or "none", [*found, "sentence-similarity"]
-    raise ValueError(
-        f"{where} is no fine-tuned model: its heads are {heads}. Without fine-tuning there is "
-        f"task={' or '.join(map(repr, possible))}"
-    )
-
-
-def _of_checkpoint(checkpoint, name, options):
-    """The model for a task of a checkpoint that this package has not written as a run folder."""
-    kind, where = task_class(name), checkpoint.tensors.path
-    length = None
-    if kind.head is not None and kind.head not in checkpoint.heads:
-        heads = ", ".join(checkpoint.heads) or "none"
-        raise ValueError(f"{where} has no {kind.head} head, which {name} needs: its heads are {heads}")
-    task = replaced(kind.of_checkpoint(checkpoint), options)
-    if kind.head is None:
-        length = sentence_transformers.sequence_length(where.parent)
-        model = task.build(checkpoint.build()[0], 0.0)
-    elif hasattr(task, "pretrained"):
-        model = task.pretrained(checkpoint.build("pretrainer")[1])
-    else:
-        model = checkpoint.build(kind.head)[1]
-    return TaskModel(task, handles.build_preprocessor(checkpoint, length), model)
-
-
-def _load_run(folder, options):
-    """The model in a run folder of `finetune`."""
-    for name in ("config.json", "model.keras"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is no fine-tuned model: there is no {name}. Give a run folder")
-    try:
-        config, labels = (_read_json(folder / name) for name in ("config.json", "labels.json"))
-        if not isinstance(config, dict) or "task" not in config:
-            raise ValueError("config.json names no task")
-        text_model = keras.saving.load_model(
-            folder / "model.keras", custom_objects=custom_objects(), compile=False
-        )
-        preprocessor = next(layer for layer in text_model.layers if hasattr(layer, "tokenizer"))
-        model = next(layer for layer in text_model.layers if isinstance(layer, keras.Model))
-        kept = {**config["options"], **({} if labels is None else {"labels": labels})}
-        task = get_task(config["task"], **kept)
-        if hasattr(task, "labels") and len(labels or "1") != model.output_shape[-1]:
-            number = "is missing" if labels is None else f"has {len(labels)} labels"
-            raise ValueError(f"labels.json {number}, the model {model.output_shape[-1]}")
-    except Exception as error:  # what a damaged archive raises depends on which byte is wrong
-        message = str(error).strip().split("\n")[0]
-        if getattr(error, "errno", None) is not None:  # not the file's fault: a full temporary folder, say
-            raise OSError(
-                f"cannot load {folder}: {message}. Free space in {tempfile.gettempdir()}"
-            ) from error
-        raise ValueError(f"{folder} is damaged or no fine-tuned model: {message}. Train it again") from error
-    return TaskModel(replaced(task, options), preprocessor, model)
-
-
-def _read_json(path):
-    """What is in a JSON file, None if there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

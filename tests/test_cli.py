@@ -240,7 +240,7 @@ def test_vocab(keras_bert, tmp_path):
 
 
 def test_a_mistake_of_the_program_is_one_line_too(keras_bert, monkeypatch):
-    monkeypatch.setattr("keras_bert_app.task_model.load", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("keras_bert_app.loading.load", lambda *_, **__: 1 / 0)
     code, _, err = keras_bert("predict", "run", "x")
     one_line(code, err, "ZeroDivisionError", "KERAS_BERT_TRACEBACK=1")
 

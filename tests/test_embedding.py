@@ -44,7 +44,7 @@ def test_search_in_a_file(tmp_path):
     np.save(tmp_path / "corpus.npy", corpus)
     mapped = np.load(tmp_path / "corpus.npy", mmap_mode="r")
     assert kba.search(corpus[:3], mapped, 1)[1].tolist() == [[0], [1], [2]]
-    assert [found.shape for found in kba.search(corpus[:0], mapped, 4)] == [(0, 0), (0, 0)]
+    assert [found.shape for found in kba.search(corpus[:0], mapped, np.int64(4))] == [(0, 4)] * 2
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,7 @@ def test_embed(pretrained, run_folder, monkeypatch):
     np.testing.assert_allclose(found, model.outputs(texts), atol=1e-6)
     assert (found.dtype, found.shape) == ("float32", (3, 10))
     assert kba.embed([], model).shape == (0, 10)
+    np.testing.assert_allclose(kba.embed(texts, kba.from_pretrained(pretrained)), found, atol=1e-6)
     with pytest.raises(ValueError, match="text 1: the text is empty"):
         kba.embed(["a", ""], model)
     with pytest.raises(ValueError, match="the model is for text-classification: give one for sentence-sim"):
@@ -101,6 +102,7 @@ def test_words_of_long_texts_and_of_lists(pretrained):
     words = ["films", "the", "\u0001", "loved", "a"] * 9
     long, short = kba.embed_words([words, ["the", "film"]], (preprocessor, encoder), batch_size=3)
     assert long["words"] == words
+    assert all(type(end) is int for end in long["ends"])
     assert [(" ".join(words))[a:b] for a, b in zip(long["starts"], long["ends"], strict=True)] == words
     lengths = np.abs(long["vectors"]).sum(axis=1)
     assert [bool(length) for length in lengths] == [word != "\u0001" for word in words]

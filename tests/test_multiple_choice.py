@@ -100,7 +100,7 @@ def test_files(tmp_path):
     ]
     path.write_text("\n".join(map(json.dumps, lines)))
     assert MultipleChoice().read(path, {}) == [(("a", ["b", "c"]), 0), (("d", ["e", "f", "g"]), 2)]
-    with pytest.raises(ValueError, match="row 2 has 3 choices, row 1 has 2: give all of"):
+    with pytest.raises(ValueError, match="row 2 has 3 choices, not 2: give all of"):
         MultipleChoice().learn(MultipleChoice().read(path, {}))
     path = tmp_path / "b.tsv"
     path.write_text("text\tanswer_1\tanswer_2\tanswer_10\tlabel\na\tb\tc\td\t0\na\tb\tc\t\t1\n")
@@ -116,6 +116,8 @@ def test_files(tmp_path):
         ),
         ("text,choice0,choice1,label\na,b,c,b\n", "a.csv, row 1: the label is 'b': give the index"),
         ("text,choice0,choice1,label\na,b,,0\n", "a.csv, row 1 has 1 choices: give at least two"),
+        ("text,choice0,choice1,choice2,label\na,,b,c,1\n", "row 1: choice0 is empty, but choice2 is not"),
+        ("text,ending0,ending1,answer0,label\na,b,c,d,1\n", "row 1 has choices under several names, ending0"),
         ("text,choice0,choice1,label\n ,b,c,0\n", "a.csv, row 1, text: the text is empty"),
         ("texts,choice0,choice1,label\na,b,c,0\n", "a.csv, row 1: there is no 'text'"),
         ("text,choice0,choice1\na,b,c\n", "a.csv, row 1: there is no 'label'"),
@@ -143,6 +145,24 @@ def test_mistakes():
         task.from_texts(["a", "b"])
     with pytest.raises(ValueError, match="x gives 3 numbers for a text, a model of multiple-choice one"):
         MultipleChoice.of_checkpoint(checkpoint_with(["a", "b", "c"]))
+
+
+def test_the_number_of_choices_is_part_of_a_training(trained):
+    with pytest.raises(ValueError, match="num_choices=9: the model was built with 2, train it anew"):
+        kba.load(trained[1], options={"num_choices": 9})
+    with pytest.raises(ValueError, match="row 1 has 2 choices, not 3"):
+        MultipleChoice(num_choices=3).learn(rows(2))
+
+
+@pytest.mark.parametrize("choices", [np.zeros((0, 3), str), np.zeros((0, 0), str)])
+def test_an_empty_batch_is_served(trained, choices):
+    serve, _ = trained[0].task.serve(trained[0].model, trained[0].preprocessor)["serving_default"]
+    found = serve(tf.constant([], tf.string), tf.constant(choices, tf.string))
+    assert found["probabilities"].shape == choices.shape
+    assert found["index"].shape == (0,)
+    found = serve(tf.constant(["a", "b"]), tf.constant([["", ""], ["c", ""]]))
+    assert found["index"].numpy().tolist() == [-1, 0]
+    assert found["score"].numpy().tolist() == [0.0, 1.0]
 
 
 def test_a_model_of_somebody_else(pretrained, tmp_path):

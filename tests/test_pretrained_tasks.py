@@ -140,7 +140,7 @@ def test_targets(fill_mask):
         ("a [mask]", {}, r"text 0 has no \[MASK\]: .*'a \[mask\]'"),
         (["a [MASK]", " "], {}, "text 1: the text is empty"),
         ([3], {}, r"text 0: the text is 3 \(int\)"),
-        ("a [MASK]", {"top_k": 0}, "top_k=0: give a whole number from 1 to 54"),
+        ("a [MASK]", {"top_k": 0}, "top_k=0: give a whole number of at least 1"),
         ("a [MASK]", {"top_k": 55}, "top_k=55: give a whole number from 1 to 54"),
         ("a [MASK]", {"top_k": 2.0}, "top_k=2.0: give a whole number"),
         ("a [MASK]", {"top_k": 3, "targets": ["a", "the"]}, "top_k=3: give a whole number from 1 to 2"),
@@ -367,6 +367,7 @@ def test_fill_mask_is_trained(tmp_path):
             scores = [guess["score"] for guess in guesses]
             np.testing.assert_allclose(found["score"][row][mask], scores, atol=1e-5)
     assert found["token"][1][1] == found["token"][2][0] == [""] * 3
+    assert served(path, text=[])["count"] == []
 
 
 def test_the_loss_of_fill_mask_is_what_numpy_gives(folder):
@@ -434,6 +435,24 @@ def test_reading_of_next_sentences_and_texts(tmp_path):
         FillMask().read([], {})
     with pytest.raises(ValueError, match="text 1: the text is empty"):
         FillMask().read(["a", " "], {})
+    with pytest.raises(ValueError, match=r"text 1 holds \[MASK\]: give the text as it was: 'the \[MASK\]'"):
+        FillMask().read(["a", "the [MASK]"], {})
+    (tmp_path / "pairs.jsonl").write_text('{"text": "a", "text_pair": "b", "label": false}')
+    assert task.read(tmp_path / "pairs.jsonl", {}) == [(("a", "b"), False)]
+
+
+def test_nothing_to_mask_is_an_error(folder):
+    with pytest.raises(ValueError, match="none of the texts has a word that can be masked"):
+        kba.load(folder, task="fill-mask").evaluate(["\u200b\u0001"])
+
+
+def test_options_of_fill_mask(folder):
+    with pytest.raises(ValueError, match="top_k=0: give a whole number of at least 1"):
+        FillMask(top_k=0)
+    assert FillMask(targets="good").targets == FillMask(targets=np.array(["good"])).targets == ["good"]
+    model = kba.load(folder, task="fill-mask", options={"top_k": 9, "targets": ["good", "bad"]})
+    with pytest.raises(ValueError, match="top_k=9: give a whole number from 1 to 2"):
+        model.task.serve(model.model, model.preprocessor)
 
 
 # The command line
@@ -491,8 +510,7 @@ def test_predict_next_sentence(predict, folder, next_sentence, tmp_path):
     [
         ([], "give the run folder of a fine-tuned model, or --task"),
         (["run", "a", "--model", "bert"], "--model bert needs --task"),
-        (["run", "a", "--top-k", 3], "--top-k 3 needs --task fill-mask"),
-        (["--task", "next-sentence", "a", "b", "--top-k", 3], "--top-k 3 needs --task fill-mask"),
+        (["--task", "next-sentence", "a", "b", "--top-k", 3], "next-sentence has no option 'top_k'"),
         (["--task", "next-sentence", "a"], "give two texts, 1 are given, or give --file"),
         (["--task", "next-sentence", "a", "b", "c"], "give two texts, 3 are given"),
         (["--task", "next-sentence"], "give two texts, 0 are given"),

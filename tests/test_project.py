@@ -48,6 +48,7 @@ ORDER = [
     ["signatures"],
     ["tasks", "handles", "checkpointing", "registry", "run_folder"],
     ["task_model"],
+    ["loading"],
     ["embedding"],
     ["conversion", "pretraining_data", "pretraining_loop", "pretraining_start", "training_loop"],
     ["pretraining", "training"],

@@ -106,18 +106,20 @@ def test_retrieval(monkeypatch):
     monkeypatch.setattr("keras_bert_app.metrics.retrieval.BLOCK", 4)
     random = np.random.default_rng(1)
     first, second = unit(random.normal(size=(2, 9, 3)))
-    same = np.arange(9)
-    second[7], same[7] = second[2], same[2]  # the same text twice is not in its own way
+    texts = np.arange(18).reshape(9, 2)
+    second[7], texts[7, 1] = second[2], texts[2, 1]  # the same text twice is not in its own way
+    texts[6, 0] = texts[1, 0]  # nor are two answers to the same text
     second[8] = second[4]  # another text with the same vector is
     ranks, losses = [], []
     for row in range(9):
-        scores = {column: first[row] @ second[column] for column in range(9) if same[column] != same[row]}
+        others = [other for other in range(9) if not (texts[other] == texts[row]).any()]
+        scores = {other: first[row] @ second[other] for other in others}
         right = first[row] @ second[row]
         ranks.append(1 + sum(score >= right for score in scores.values()))
         losses.append(
             np.log(np.exp(5 * right) + np.exp(5 * np.array(list(scores.values()))).sum()) - 5 * right
         )
-    found = retrieval(first, second, same, 5.0)
+    found = retrieval(first, second, texts, 5.0)
     assert found["ranks"].tolist() == ranks
     assert found["mean_reciprocal_rank"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
     assert found["accuracy"] == pytest.approx(ranks.count(1) / 9)
@@ -137,6 +139,10 @@ def test_what_is_learned_from_the_scores():
         ranges(0, 0)
     with pytest.raises(ValueError, match="row 2 has the score 'yes': give a number"):
         ranges(1, "yes")
+    with pytest.raises(ValueError, match="row 3 has the score 'unknown': give a number"):
+        ranges("2.5", "3", "unknown")
+    examples = [(("a", "b"), score) for score in (-1, 0, 1)]  # without a range, as if it were learned
+    assert SentenceSimilarity().training_targets(None, examples)[0].tolist() == [[-1.0], [0.0], [1.0]]
     with pytest.raises(ValueError, match="row 1 has one text: give two"):
         SentenceSimilarity().learn([("a", 1.0)])
     task = SentenceSimilarity(score_range=[-3, 3])
@@ -150,6 +156,8 @@ def test_what_is_learned_from_the_scores():
         ({"pooling": "first"}, "pooling='first': one of mean, cls, max"),
         ({"objective": "triplets"}, "objective='triplets': one of cosine, in_batch_negatives"),
         ({"scale": 0}, "scale=0: give a number above 0"),
+        ({"scale": "20"}, "scale='20': give a number"),
+        ({"normalize": "False"}, "normalize='False': give True or False"),
         ({"score_range": [1, 1]}, r"score_range=\[1, 1\]: give two numbers"),
         ({"score_range": 5}, "score_range=5: give two numbers"),
         ({"score_range": ["0", "5"]}, "score_range=.*: give two numbers"),
@@ -285,6 +293,27 @@ def test_damaged_modules(tmp_path):
     (folder / "modules.json").write_text("{}")
     with pytest.raises(ValueError, match=r"modules.json holds no JSON list"):
         kba.load(folder)
+
+
+def test_the_pooling_is_kept_in_training(tmp_path):
+    folder = write_sentence_transformers(tmp_path / "model", {"pooling_mode_cls_token": True})
+    model = kba.finetune("sentence-similarity", pairs(8), model=folder, output=tmp_path / "run", epochs=1)
+    assert (model.task.pooling, model.task.normalize) == ("cls", False)
+    with pytest.raises(ValueError, match="pooling='max': the model was built with 'cls', train it anew"):
+        kba.load(tmp_path / "run", options={"pooling": "max"})
+    with pytest.raises(ValueError, match="normalize=True: the model was built with False"):
+        model(["a"], normalize=True)
+    task = SentenceSimilarity(pooling="mean")
+    model = kba.finetune(task, pairs(8), model=folder, output=tmp_path / "mean", epochs=1)
+    assert (model.task.pooling, model.task.normalize) == ("mean", False)
+
+
+def test_negatives_need_a_batch(folder, tmp_path):
+    task = SentenceSimilarity(objective="in_batch_negatives")
+    with pytest.raises(ValueError, match="batch_size=1: sentence-similarity with in_batch_negatives"):
+        kba.finetune(task, [("a", "b")], model=folder, output=tmp_path / "run", batch_size=1)
+    with pytest.raises(ValueError, match="row 1 is .*: in_batch_negatives takes pairs alone, no scores"):
+        task.read([(("a", "b"), 1.0)], {})
 
 
 def test_minilm_is_what_sentence_transformers_gives():

@@ -50,6 +50,8 @@ def predict(model, features, batch_size, per_piece=False):
     """
     if type(batch_size) is not int or batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r}: give a whole number of at least 1")
+    if keras.config.backend() == "tensorflow":
+        model.jit_compile = False  # XLA would compile anew for each length
     lengths = features.lengths()
     found = [None] * len(lengths)
     for rows in sorted_batches(lengths, batch_size):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from keras_bert_app.data import readers
 
-CHOICE = r"(?:ending|choice|answer|option)_?\d+"
+CHOICE = r"(ending|choice|answer|option)_?(\d+)"
 SWAG = ("sent1", "sent2")  # the text, and how every choice begins
 
 
@@ -50,16 +50,28 @@ def _read(path, text_column, begin_column, label_column, wanted):
         for column in (text, *([] if begin is None else [begin])):
             if column not in row:
                 raise ValueError(f"{where}: there is no {column!r} (found: {', '.join(map(str, row))})")
-        choices = row.get("choices")
-        if choices is None:
-            found = [name for name in row if re.fullmatch(CHOICE, name, re.IGNORECASE) and row[name]]
-            choices = [row[name] for name in sorted(found, key=lambda name: int(re.findall(r"\d+", name)[0]))]
+        choices = _columns_of_choices(row, where) if row.get("choices") is None else row["choices"]
         if begin is not None and isinstance(choices, list):
             choices = [f"{row[begin]} {choice}".strip() for choice in choices]
         label = row.get(label_column) if wanted else None
         if isinstance(label, str) and re.fullmatch(r"\d+", label.strip()):
             label = int(label)
         yield check_choice(((row[text], choices), label), where, wanted)
+
+
+def _columns_of_choices(row, where):
+    """What stands in the columns of the choices, without the empty ones at the end."""
+    found = {name: re.fullmatch(CHOICE, name, re.IGNORECASE) for name in row if isinstance(name, str)}
+    found = {name: (match[1].lower(), int(match[2])) for name, match in found.items() if match}
+    if len({kind for kind, _ in found.values()}) > 1:
+        raise ValueError(f"{where} has choices under several names, {', '.join(found)}: leave some out")
+    names = sorted(found, key=found.get)
+    while names and not row[names[-1]]:
+        names.pop()
+    for name in names:
+        if not row[name]:
+            raise ValueError(f"{where}: {name} is empty, but {names[-1]} is not: fill it")
+    return [row[name] for name in names]
 
 
 def check_choice(example, where, wanted=True):

@@ -15,24 +15,26 @@ def choosing(model, preprocessor):
     Returns:
         `{"serving_default": (function, signature)}`. The function takes `text`, string `(batch,)`, and
         `choices`, string `(batch, choices)`, empty where a text has fewer than others. It returns `choice`,
-        string `(batch,)`; `index`, int32 `(batch,)`; `score`, float32 `(batch,)`; and `probabilities`,
-        float32 `(batch, choices)`, 0 for empty ones.
+        string `(batch,)`; `index`, int32 `(batch,)`, -1 without a choice; `score`, float32 `(batch,)`; and
+        `probabilities`, float32 `(batch, choices)`, 0 for empty ones.
     """
 
     def serving_default(text, choices):
         text, choices = tf.ensure_shape(text, [None]), tf.ensure_shape(choices, [None, None])
+        number = tf.shape(choices)[1]
+        choices = tf.pad(choices, [[0, 0], [0, 1]])  # there may be none
         is_one = choices != ""
         pairs = tf.repeat(text, tf.reduce_sum(tf.cast(is_one, tf.int32), axis=1))
         found = model(preprocessor((pairs, tf.boolean_mask(choices, is_one))), training=False)[:, 0]
         never = tf.fill(tf.shape(choices), NEVER)
         logits = tf.tensor_scatter_nd_update(never, tf.where(is_one), found)
-        probabilities = tf.nn.softmax(logits)
-        index = tf.argmax(probabilities, axis=1, output_type=tf.int32)
+        probabilities = tf.where(is_one, tf.nn.softmax(logits), 0.0)
+        index = tf.argmax(logits, axis=1, output_type=tf.int32)
         return {
             "choice": tf.gather(choices, index, batch_dims=1),
-            "index": index,
+            "index": tf.where(tf.reduce_any(is_one, axis=1), index, -1),
             "score": tf.reduce_max(probabilities, axis=1),
-            "probabilities": tf.where(is_one, probabilities, 0.0),
+            "probabilities": probabilities[:, :number],
         }
 
     signature = [

@@ -26,14 +26,18 @@ def guessing(model, preprocessor, candidates, top_k):
     find = MaskPositions(tokenizer.token_to_id("[MASK]"))
 
     def serving_default(text):
+        text = tf.ensure_shape(text, [None])
+        number = tf.size(text)
+        text = tf.cond(number > 0, lambda: text, lambda: tf.constant([""]))  # the head needs one
         packed = find(preprocessor(text))
         probabilities = tf.nn.softmax(model(packed, training=False))
         scores, best = tf.math.top_k(tf.gather(probabilities, candidates, axis=-1), top_k)
         is_one = (packed["masked_lm_positions"] > 0)[..., None]
-        return {
+        found = {
             "count": tf.reduce_sum(tf.cast(is_one[..., 0], tf.int32), axis=1),
             "token": tf.where(is_one, tf.gather(tokens, best), ""),
             "score": tf.where(is_one, scores, 0.0),
         }
+        return {name: tensor[:number] for name, tensor in found.items()}
 
     return {"serving_default": (serving_default, [tf.TensorSpec([None], tf.string, name="text")])}

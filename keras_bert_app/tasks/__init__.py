@@ -7,7 +7,7 @@ labels, and are all that a run folder keeps of it beside the model. An example i
 - `name`: the name of its module, with hyphens.
 - `head`: the name that `open_checkpoint` has for its head, None if it has no weights of its own.
 - `of_checkpoint(checkpoint)`: the task of a model that somebody else has trained, a `Checkpoint`.
-- `text_inputs`: the names of the text inputs of `model.keras`.
+- `text_inputs`: the names of the texts of an input.
 - `metric`: the number, higher being better, by which the best epoch is chosen.
 - `per_piece`: True if the outputs have one entry for each word piece.
 - `sequence_length`: word pieces of the longest input, unless the user says otherwise.
@@ -34,6 +34,10 @@ labels, and are all that a run folder keeps of it beside the model. An example i
 
 Some have more to say:
 
+* `fixed`: the names of options that are part of the model once it is built.
+* `model_inputs`: the names of the text inputs of `model.keras`, if they are not `text_inputs`.
+* `least_batch`: the fewest examples of a batch from which it can learn.
+* `started(checkpoint)`: the task with what the checkpoint says that a training starts from.
 * `by_name`: True if a checkpoint of somebody else is of this task only if the user says so.
 * `prepared(preprocessor)`: the preprocessor that it needs.
 * `pretrained(model)`: its model, of one with the heads that BERT was pretrained with.
@@ -92,13 +96,25 @@ def task_class(name):
     return getattr(module, "".join(map(str.capitalize, name.split("-"))))
 
 
-def replaced(task, options):
+def replaced(task, options, built=True):
     """The task with other options, a dict or None.
 
+    Args:
+        task: the task.
+        options: dict or None.
+        built: True if its model is built already, so that some options are given.
+
     Raises:
-        ValueError: it has no such option.
+        ValueError: it has no such option, or it is part of the model.
     """
-    return get_task(task.name, **{**options_of(task), **(options or {})})
+    found = get_task(task.name, **{**options_of(task), **(options or {})})
+    for name in getattr(task, "fixed", ()) if built else ():
+        if getattr(found, name) != getattr(task, name):
+            raise ValueError(
+                f"{name}={getattr(found, name)!r}: the model was built with {getattr(task, name)!r}, "
+                "train it anew"
+            )
+    return found
 
 
 def check_columns(columns):

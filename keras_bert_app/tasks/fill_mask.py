@@ -2,12 +2,14 @@
 
 import dataclasses
 import re
+from pathlib import Path
 from typing import ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_bert_app.arguments import check_arguments
 from keras_bert_app.data import features as featuring
 from keras_bert_app.data import readers
 from keras_bert_app.heads import pretrained_head, pretrainer
@@ -53,6 +55,12 @@ class FillMask:
     sequence_length: ClassVar = 128
     is_tuned: ClassVar = False
 
+    def __post_init__(self):
+        check_arguments({"top_k": self.top_k}, optional=("top_k",))
+        if self.targets is not None:
+            given = [self.targets] if isinstance(self.targets, str) else list(self.targets)
+            object.__setattr__(self, "targets", given)  # what a run folder can keep
+
     @classmethod
     def of_checkpoint(cls, checkpoint):
         """See `tasks`."""
@@ -62,12 +70,16 @@ class FillMask:
         """The texts of a file, see `readers.read_texts`, or of an iterable."""
         if isinstance(source, readers.PATHS):
             texts = list(readers.read_texts(source, columns.get("text", "text")))
-            texts = [text for text in texts if text.strip()]  # between documents a line is empty
+            if Path(source).name.removesuffix(".gz").endswith(".txt"):
+                texts = [text for text in texts if text.strip()]  # between documents a line is empty
         else:
             texts = [row[0] if isinstance(row, tuple) and row[1:] == (None,) else row for row in source]
         if not texts:
             raise ValueError("there is no text to learn from: give some")
-        return [(text, None) for text in readers.check_texts(texts)]
+        for index, text in enumerate(readers.check_texts(texts)):
+            if MASK in text:
+                raise ValueError(f"text {index} holds {MASK}: give the text as it was: {text!r:.80}")
+        return [(text, None) for text in texts]
 
     def read_inputs(self, source, columns):
         """See `readers.read_texts`."""
@@ -130,12 +142,7 @@ class FillMask:
             what is masked, `(batch, predictions)`.
         """
         tokenizer = preprocessor.tokenizer
-        candidates = self._candidates(tokenizer)
-        top_k = self.top_k
-        if top_k is None:
-            top_k = len(candidates) if self.targets is not None else min(TOP_K, len(candidates))
-        if type(top_k) is not int or not 1 <= top_k <= len(candidates):
-            raise ValueError(f"top_k={top_k!r}: give a whole number from 1 to {len(candidates)}")
+        candidates, top_k = self._candidates(tokenizer)
         rows = model.output_shape[-1]
         if tokenizer.vocabulary_size > rows:
             raise ValueError(
@@ -155,14 +162,22 @@ class FillMask:
         return keras.Model({**inputs, "masked_lm_ids": right}, outputs)
 
     def _candidates(self, tokenizer):
-        """The ids that are ranked, int32 array `(candidates,)`."""
-        if self.targets is None:  # an embedding may have more rows than there are tokens
-            return np.arange(tokenizer.vocabulary_size, dtype="int32")
-        targets = [self.targets] if isinstance(self.targets, str) else list(self.targets)
-        if not targets:
+        """The ids that are ranked, int32 array `(candidates,)`, and how many are to be given."""
+        # An embedding may have more rows than there are tokens.
+        found = range(tokenizer.vocabulary_size) if self.targets is None else self._ids_of_targets(tokenizer)
+        top_k = self.top_k
+        if top_k is None:
+            top_k = len(found) if self.targets is not None else min(TOP_K, len(found))
+        if top_k > len(found):
+            raise ValueError(f"top_k={top_k!r}: give a whole number from 1 to {len(found)}")
+        return np.array(list(found), "int32"), top_k
+
+    def _ids_of_targets(self, tokenizer):
+        """The ids of the words that are to be ranked, each once, the keys of a dict."""
+        if not self.targets:
             raise ValueError("targets is empty: give at least one word, or None for the whole vocabulary")
         known, found = set(tokenizer.vocabulary), {}
-        for index, target in enumerate(targets):
+        for index, target in enumerate(self.targets):
             readers.check_text(target, f"targets[{index}]")
             pieces = [target]
             if target not in known:
@@ -173,7 +188,7 @@ class FillMask:
                     "give words that are in the vocabulary"
                 )
             found[tokenizer.token_to_id(pieces[0])] = None
-        return np.array(list(found), "int32")
+        return found
 
     def check(self, inputs):
         """The list of texts, each with a `[MASK]`; one alone is a list of one."""
@@ -266,11 +281,13 @@ class FillMask:
                 text = examples[number - 1][0]
                 mistakes.append({"row": number, "text": text, **mistake, "score": float(scores[index])})
         masked = len(losses)
-        loss = float(np.mean(losses)) if losses else 0.0
+        if not masked:
+            raise ValueError("none of the texts has a word that can be masked: give others")
+        loss = float(np.mean(losses))
         return {
             "examples": len(examples),
             "masked": masked,
-            "accuracy": right / max(masked, 1),
+            "accuracy": right / masked,
             "loss": loss,
             "log_likelihood": -loss,
             "perplexity": float(np.exp(loss)),
@@ -285,9 +302,7 @@ class FillMask:
         """What the exported model does: see `signatures.guessing`."""
         from keras_bert_app.signatures.guessing import guessing
 
-        candidates = self._candidates(preprocessor.tokenizer)
-        top_k = self.top_k or (len(candidates) if self.targets is not None else TOP_K)
-        return guessing(model, preprocessor, candidates, min(top_k, len(candidates)))
+        return guessing(model, preprocessor, *self._candidates(preprocessor.tokenizer))
 
 
 def _mean(_, given):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_bert_app.arguments import check_arguments
 from keras_bert_app.data import choices
 from keras_bert_app.data import features as featuring
 from keras_bert_app.heads import text_classifier
@@ -35,6 +36,7 @@ class MultipleChoice:
 
     num_choices: int | None = None
 
+    fixed: ClassVar = ("num_choices",)
     name: ClassVar = "multiple-choice"
     head: ClassVar = "text_classifier"
     by_name: ClassVar = True
@@ -43,6 +45,9 @@ class MultipleChoice:
     per_piece: ClassVar = False
     sequence_length: ClassVar = 128
     is_tuned: ClassVar = False
+
+    def __post_init__(self):
+        check_arguments({"num_choices": self.num_choices}, optional=("num_choices",))
 
     @classmethod
     def of_checkpoint(cls, checkpoint):
@@ -83,12 +88,12 @@ class MultipleChoice:
         Raises:
             ValueError: the examples have different numbers of choices.
         """
-        number = len(examples[0][0][1])
+        number = self.num_choices or len(examples[0][0][1])
         for row, ((_, others), _) in enumerate(examples, start=1):
             if len(others) != number:
                 raise ValueError(
-                    f"row {row} has {len(others)} choices, row 1 has {number}: give all of the training "
-                    "equally many"
+                    f"row {row} has {len(others)} choices, not {number}: give all of the training equally "
+                    "many"
                 )
         return dataclasses.replace(self, num_choices=number)
 

@@ -1,6 +1,7 @@
 """Whether a text follows another."""
 
 import dataclasses
+from pathlib import Path
 from typing import ClassVar
 
 import keras
@@ -13,8 +14,9 @@ from keras_bert_app.heads import pretrained_head, pretrainer
 from keras_bert_app.metrics import classification
 from keras_bert_app.reports import classification as reports
 
+COLUMNS, DEFAULTS = ("text", "pair", "label"), ("text", "text_pair", "label")
 LABELS = ("is_next", "not_next")  # in the order of BERT's logits
-NAMES = {"is_next": 0, "true": 0, "1": 0, "not_next": 1, "false": 1, "0": 1}
+NAMES = {"is_next": 0, "true": 0, "1": 0, "1.0": 0, "not_next": 1, "false": 1, "0": 1, "0.0": 1}
 WORST = 20  # mistakes in a report
 
 
@@ -49,12 +51,13 @@ class NextSentence:
 
     def read(self, source, columns):
         """See `readers.read_labelled`."""
-        if not isinstance(source, readers.PATHS):  # to `read_labelled` True is no label
-            source = [
-                (row[0], str(row[1])) if isinstance(row, tuple) and len(row) == 2 else row for row in source
-            ]
-        text, pair = columns.get("text", "text"), columns.get("pair", "text_pair")
-        rows = readers.read_labelled(source, text, columns.get("label", "label"), pair)
+        names = [columns.get(what, name) for what, name in zip(COLUMNS, DEFAULTS, strict=True)]
+        if isinstance(source, readers.PATHS):
+            table = readers.read_rows(Path(source), *names)
+            source = [((row[names[0]], row[names[1]]), row[names[2]]) for row in table]
+        # To `check_labelled` True is no label.
+        rows = [(*row[:-1], str(row[-1])) if isinstance(row, tuple | list) and row else row for row in source]
+        rows = readers.check_labelled(rows, "the data")
         examples = []
         for number, (given, label) in enumerate(rows, start=1):
             name = str(label).lower()

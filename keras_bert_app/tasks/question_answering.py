@@ -60,7 +60,8 @@ class QuestionAnswering:
 
     def __post_init__(self):
         names = "stride", "max_answer_length", "num_candidates"
-        check_arguments({name: getattr(self, name) for name in names}, optional=("stride",))
+        given = {name: getattr(self, name) for name in (*names, "no_answer")}
+        check_arguments(given, optional=("stride", "no_answer"))
 
     @classmethod
     def of_checkpoint(cls, checkpoint):

@@ -30,8 +30,9 @@ class SentenceSimilarity:
     answer, and has no target.
 
     Args:
-        pooling: see `sentence_encoder`.
-        normalize: True for vectors of length 1.
+        pooling: see `sentence_encoder`. Defaults to that of the model if it is of sentence-transformers, and
+            otherwise to `"mean"`.
+        normalize: True for vectors of length 1. Defaults as `pooling`, otherwise to True.
         objective: `"cosine"`, the cosine shall be the number; or `"in_batch_negatives"`, the cosine shall be
             larger than that with the second texts of the other pairs of the batch. Give large batches to
             that: each has `batch_size - 1` wrong texts for a right one.
@@ -48,24 +49,27 @@ class SentenceSimilarity:
     Reference: [Reimers and Gurevych, 2019](https://arxiv.org/abs/1908.10084).
     """
 
-    pooling: str = "mean"
-    normalize: bool = True
+    pooling: str | None = None
+    normalize: bool | None = None
     objective: str = COSINE
     score_range: list | None = None
     scale: float = 20.0
 
     name: ClassVar = "sentence-similarity"
     head: ClassVar = None
-    text_inputs: ClassVar = ("text",)
+    fixed: ClassVar = ("pooling", "normalize")
+    text_inputs: ClassVar = ("text", "text_pair")
+    model_inputs: ClassVar = ("text",)
     per_piece: ClassVar = False
     sequence_length: ClassVar = 128
     is_tuned: ClassVar = False
 
     def __post_init__(self):
-        for name, known in (("pooling", POOLINGS), ("objective", OBJECTIVES)):
+        for name, known in (("pooling", (None, *POOLINGS)), ("objective", OBJECTIVES)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r}: one of {', '.join(known)}")
-        check_arguments({"scale": self.scale})
+                raise ValueError(f"{name}={getattr(self, name)!r}: one of {', '.join(filter(None, known))}")
+        given = {"scale": self.scale, "normalize": self.normalize}
+        check_arguments(given, optional=("normalize",))
         if self.score_range is not None:
             given = self.score_range
             numbers = isinstance(given, list | tuple) and all(type(n) in (int, float) for n in given)
@@ -75,7 +79,19 @@ class SentenceSimilarity:
     @classmethod
     def of_checkpoint(cls, checkpoint):
         """See `tasks`; of a model of sentence-transformers with its pooling."""
-        return cls(**sentence_transformers.pooling(checkpoint.tensors.path.parent))
+        return cls().started(checkpoint)
+
+    def started(self, checkpoint):
+        """The task with the pooling of the checkpoint, where none is given."""
+        said = sentence_transformers.pooling(checkpoint.tensors.path.parent)
+        said = {"pooling": "mean", "normalize": True} | said
+        given = {name: value for name, value in said.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **given)
+
+    @property
+    def least_batch(self):
+        """See `tasks`; alone in a batch, a pair has no wrong answer."""
+        return 1 if self.objective == COSINE else 2
 
     @property
     def metric(self):
@@ -89,6 +105,10 @@ class SentenceSimilarity:
             return readers.read_labelled(source, text, columns.get("label", "label"), pair)
         if isinstance(source, readers.PATHS):
             return [(given, None) for given in readers.read_pairs(source, text, pair)]
+        source = list(source)
+        for number, row in enumerate(source, start=1):
+            if isinstance(row, tuple | list) and row and isinstance(row[0], tuple | list):
+                raise ValueError(f"row {number} is {row!r:.80}: {NEGATIVES} takes pairs alone, no scores")
         return [(given, None) for given in readers.check_pairs(source)]
 
     def read_inputs(self, source, columns):
@@ -101,7 +121,7 @@ class SentenceSimilarity:
 
     def named(self, given):
         """See `tasks`."""
-        return dict(zip(("text", "text_pair"), given, strict=True))
+        return dict(zip(self.text_inputs, given, strict=True))
 
     def learn(self, examples):
         """The task with the range of the scores.
@@ -129,9 +149,11 @@ class SentenceSimilarity:
                 raise ValueError(
                     f"row {number} has one text: give two, name the column of the second, --pair-column"
                 )
-            if type(score) not in (int, float):
-                raise ValueError(f"row {number} has the score {score!r}: give a number")
-        return np.array([score for _, score in examples], "float64")
+            try:
+                float(score)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"row {number} has the score {score!r}: give a number") from error
+        return np.array([float(score) for _, score in examples], "float64")
 
     def describe(self):
         """See `tasks`."""
@@ -141,7 +163,8 @@ class SentenceSimilarity:
 
     def build(self, encoder, dropout):
         """See `heads.sentence_encoder`; there is no dropout but the encoder's."""
-        return sentence_encoder(encoder, self.pooling, self.normalize)
+        normalize = True if self.normalize is None else self.normalize
+        return sentence_encoder(encoder, self.pooling or "mean", normalize)
 
     def training_model(self, model, preprocessor):
         """From the inputs of pairs to their cosines `(pairs, 1)` or their vectors `(pairs, 2, hidden)`."""
@@ -183,7 +206,7 @@ class SentenceSimilarity:
     def _cosines(self, examples):
         """The scores as cosines, float64 `(examples,)`."""
         scores = self._scores(examples)
-        low, high = self.score_range or (min(scores.min(), 0.0), max(scores.max(), 1.0))
+        low, high = self.score_range or self.learn(examples).score_range
         return (scores - low) / (high - low)
 
     def _pairs(self, outputs):
@@ -225,8 +248,8 @@ class SentenceSimilarity:
             badness = np.abs(wanted - found)
             shown = [("score", [score for _, score in examples]), ("similarity", found.tolist())]
         else:
-            same = self.training_targets(features, examples)[0][:, 1]
-            scores = retrieval.retrieval(first, second, same, self.scale)
+            texts = self.training_targets(features, examples)[0]
+            scores = retrieval.retrieval(first, second, texts, self.scale)
             badness = scores.pop("ranks") - 1
             shown = [("rank", (badness + 1).tolist()), ("similarity", found.tolist())]
         mistakes = [

@@ -67,7 +67,7 @@ class TextClassification:
     def __post_init__(self):
         if self.problem_type not in (None, *PROBLEM_TYPES):
             raise ValueError(f"problem_type={self.problem_type!r}: one of {', '.join(PROBLEM_TYPES)}")
-        check_arguments({"stride": self.stride}, optional=("stride",))
+        check_arguments({"stride": self.stride, "pairs": self.pairs}, optional=("stride",))
         if self.threshold is not None and not (type(self.threshold) is float and 0 < self.threshold < 1):
             raise ValueError(f"threshold={self.threshold!r}: give a probability between 0 and 1")
 

@@ -51,7 +51,8 @@ class TokenClassification:
     is_tuned: ClassVar = False
 
     def __post_init__(self):
-        check_arguments({"stride": self.stride}, optional=("stride",))
+        given = {"stride": self.stride, "is_entities": self.is_entities}
+        check_arguments(given, optional=tuple(given))
 
     text_inputs: ClassVar = ("text",)
 
@@ -304,11 +305,11 @@ def split_texts(texts):
 
 def joined_words(words):
     """The same for a list of words, in the text that they are with spaces between them."""
-    ends = np.cumsum([len(word) + 1 for word in words]) - 1
+    ends = np.cumsum([len(word) + 1 for word in words], dtype=int) - 1
     return {
         "words": words,
         "starts": [int(e) - len(w) for e, w in zip(ends, words, strict=True)],
-        "ends": ends,
+        "ends": ends.tolist(),
     }
 
 
