@@ -42,7 +42,7 @@ def predict(
     model: Annotated[
         str | None,
         typer.Option(
-            help="With --task: short name, address, folder or archive of a BERT with pretraining heads; "
+            help="With --task: short name, address, folder or archive of a BERT; "
             "by default bert_mini_reviews, which comes with the package."
         ),
     ] = None,

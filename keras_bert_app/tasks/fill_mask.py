@@ -12,12 +12,11 @@ from keras import ops
 from keras_bert_app.arguments import check_arguments
 from keras_bert_app.data import features as featuring
 from keras_bert_app.data import readers
+from keras_bert_app.data.masks import MASK, filled, ids_of, positions_of
 from keras_bert_app.heads import pretrained_head, pretrainer
 from keras_bert_app.preprocessing.masking import MaskedLMMasker
-from keras_bert_app.preprocessing.vocabulary_file import SUFFIX
 from keras_bert_app.reports import guesses as reports
 
-MASK = "[MASK]"
 TOP_K = 5
 WORST = 20  # mistakes in a report
 
@@ -164,31 +163,15 @@ class FillMask:
     def _candidates(self, tokenizer):
         """The ids that are ranked, int32 array `(candidates,)`, and how many are to be given."""
         # An embedding may have more rows than there are tokens.
-        found = range(tokenizer.vocabulary_size) if self.targets is None else self._ids_of_targets(tokenizer)
+        found = range(tokenizer.vocabulary_size)
+        if self.targets is not None:
+            found = ids_of(tokenizer, self.targets)
         top_k = self.top_k
         if top_k is None:
             top_k = len(found) if self.targets is not None else min(TOP_K, len(found))
         if top_k > len(found):
             raise ValueError(f"top_k={top_k!r}: give a whole number from 1 to {len(found)}")
         return np.array(list(found), "int32"), top_k
-
-    def _ids_of_targets(self, tokenizer):
-        """The ids of the words that are to be ranked, each once, the keys of a dict."""
-        if not self.targets:
-            raise ValueError("targets is empty: give at least one word, or None for the whole vocabulary")
-        known, found = set(tokenizer.vocabulary), {}
-        for index, target in enumerate(self.targets):
-            readers.check_text(target, f"targets[{index}]")
-            pieces = [target]
-            if target not in known:
-                pieces = [tokenizer.id_to_token(int(piece)) for piece in tokenizer([target])[0].numpy()]
-            if len(pieces) != 1 or pieces == ["[UNK]"]:
-                raise ValueError(
-                    f"targets[{index}]={target!r} is not one word piece, but {' '.join(pieces) or 'none'}: "
-                    "give words that are in the vocabulary"
-                )
-            found[tokenizer.token_to_id(pieces[0])] = None
-        return found
 
     def check(self, inputs):
         """The list of texts, each with a `[MASK]`; one alone is a list of one."""
@@ -203,23 +186,10 @@ class FillMask:
     def encode(self, preprocessor, inputs):
         """See `features.encode`; what is masked is in `extras`. In a text without a `[MASK]` it is drawn."""
         features = featuring.encode(preprocessor, inputs)
-        rows, tokenizer = features.rows["input_word_ids"], preprocessor.tokenizer
-        mask = tokenizer.token_to_id(MASK)
-        positions = [np.flatnonzero(row == mask) for row in rows]
-        for index, (text, found) in enumerate(zip(inputs, positions, strict=True)):
-            if len(found) != text.count(MASK):
-                raise ValueError(
-                    f"text {index} has {text.count(MASK)} {MASK}, of which {len(found)} are within the "
-                    f"{preprocessor.sequence_length} word pieces that are read: shorten the text"
-                )
-        whole = [row for row, found in enumerate(positions) if not len(found)]
-        for row, drawn in zip(whole, _draw(tokenizer, features, whole), strict=True):
-            positions[row] = drawn
-        extras = {
-            "masked_lm_positions": positions,
-            "masked_lm_ids": [row[found] for row, found in zip(rows, positions, strict=True)],
-        }
-        return dataclasses.replace(features, extras=extras, kept={"tokenizer": tokenizer})
+        positions = positions_of(preprocessor, features, inputs)
+        rows = zip(features.rows["input_word_ids"], positions, strict=True)
+        extras = {"masked_lm_positions": positions, "masked_lm_ids": [row[found] for row, found in rows]}
+        return dataclasses.replace(features, extras=extras, kept={"tokenizer": preprocessor.tokenizer})
 
     def training_targets(self, features, examples, class_weights=None):
         """Nothing, float32 `(examples, 1)`: the training model draws them."""
@@ -246,8 +216,8 @@ class FillMask:
                 guesses = []
                 for index, score in zip(ids, scores, strict=True):
                     token = tokenizer.id_to_token(index)
-                    filled = _filled(text, place, token)
-                    guesses.append({"token": token, "score": score, "id": index, "text": filled})
+                    guess = {"token": token, "score": score, "id": index}
+                    guesses.append({**guess, "text": filled(text, place, token)})
                 masks.append(guesses)
             answers.append({"masks": masks})
         return answers
@@ -308,22 +278,3 @@ class FillMask:
 def _mean(_, given):
     """The mean of the first numbers, weighted with the second."""
     return ops.sum(given[..., 0]) / ops.maximum(ops.sum(given[..., 1]), 1.0)
-
-
-def _draw(tokenizer, features, rows):
-    """Which pieces of some rows are masked, the same each time: a list of int arrays."""
-    masker, found = MaskedLMMasker(tokenizer, mask_token_rate=1.0, random_token_rate=0.0), []
-    for start in range(0, len(rows), featuring.CHUNK):
-        inputs = dataclasses.replace(features, extras={}).inputs(rows[start : start + featuring.CHUNK])
-        masked = {name: ops.convert_to_numpy(tensor) for name, tensor in masker(inputs).items()}
-        pairs = zip(masked["masked_lm_positions"], masked["masked_lm_weights"] > 0, strict=True)
-        found += [positions[used] for positions, used in pairs]
-    return found
-
-
-def _filled(text, place, token):
-    """The text with a word piece in the place of a mask."""
-    start, end = place
-    joined = token.startswith(SUFFIX) and token != SUFFIX
-    before = text[:start].rstrip() + token[len(SUFFIX) :] if joined else text[:start] + token
-    return before + text[end:]
