@@ -103,7 +103,7 @@ for row in json.loads((work / "bert" / "history.json").read_text()):
 # %%
 fill_mask = kba.load(work / "bert", task="fill-mask")
 for answer in fill_mask(["I didn[MASK]t laugh once.", "A disappointing [MASK]."], top_k=3):
-    for guess in answer[0]:
+    for guess in answer["masks"][0]:
         print(f"{guess['score']:.3f} {guess['text']}")
 
 next_sentence = kba.load(work / "bert", task="next-sentence")
@@ -118,7 +118,7 @@ print(next_sentence([("I wanted to love it.", "Sadly, the charm wears off.")]))
 # %%
 fill_mask = kba.load(task="fill-mask")
 for answer in fill_mask(["I fell [MASK] halfway through.", "The plot makes no [MASK] at all."], top_k=3):
-    for guess in answer[0]:
+    for guess in answer["masks"][0]:
         print(f"{guess['score']:.3f} {guess['text']}")
 
 # %% [markdown]

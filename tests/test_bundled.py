@@ -42,7 +42,7 @@ def test_it_guesses_words():
     answers = fill_mask(
         ["I fell [MASK] halfway through.", "The plot makes no [MASK] at all.", "A complete [MASK] of time."]
     )
-    assert [guesses[0]["token"] for (guesses,) in answers] == ["asleep", "sense", "waste"]
+    assert [row["masks"][0][0]["token"] for row in answers] == ["asleep", "sense", "waste"]
 
 
 def test_it_knows_what_follows():
@@ -65,7 +65,7 @@ def test_it_knows_what_follows():
 
 
 def test_a_task_without_a_model_or_a_run_folder():
-    with pytest.raises(ValueError, match="give the run folder of a fine-tuned model, or task='fill-mask'"):
+    with pytest.raises(ValueError, match="give the run folder of a fine-tuned model, or a task, such as"):
         kba.load()
 
 

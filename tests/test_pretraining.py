@@ -166,7 +166,9 @@ def test_positions_of_longer_rows_start_as_copies(folder):
     np.testing.assert_allclose(positions(folder / "again"), positions(folder / "start"), atol=1e-6)
 
 
-@pytest.mark.parametrize("steps", [3, 4])  # the last of the first stage, and the first of the second
+@pytest.mark.parametrize(
+    "steps", [pytest.param(3, marks=pytest.mark.slow), 4]
+)  # the last of the first stage, and the first of the second
 def test_stopped_between_stages(folder, monkeypatch, steps):
     options = {
         "stages": [(12, 3, 4), (24, 3, 4)], "validate_every": 9, "preparation": {"validation_share": 0},
@@ -318,7 +320,10 @@ test_pretraining.pretrain(folder, folder / "examples", checkpoint_minutes=0)
 """
 
 
-@pytest.mark.parametrize(("steps", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT)])  # 3: a segment ends
+@pytest.mark.parametrize(
+    ("steps", "number"),
+    [pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow), (2, signal.SIGINT)],  # 3: a segment ends
+)
 def test_asked_to_end_it_saves_and_goes_on(folder, examples, monkeypatch, capsys, steps, number):
     pretrain(folder, examples, output="straight")
     with monkeypatch.context() as patch:
@@ -368,7 +373,8 @@ def run_and_kill(folder, seconds, number=signal.SIGKILL):
         process.kill()
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 5])
 def test_killed_at_random_moments(folder, examples, monkeypatch, times):
     monkeypatch.setitem(FAST, "stages", [(24, 7, 4)])
     pretrain(folder, examples, output="straight")
