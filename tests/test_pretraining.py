@@ -73,6 +73,7 @@ def read(path):
 # The result
 
 
+@pytest.mark.slow
 def test_memorizes_a_small_corpus(tmp_path):
     folder = write_corpus(tmp_path / "work", documents=7)
     sizes = {**SIZES, "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128}
@@ -166,9 +167,8 @@ def test_positions_of_longer_rows_start_as_copies(folder):
     np.testing.assert_allclose(positions(folder / "again"), positions(folder / "start"), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "steps", [pytest.param(3, marks=pytest.mark.slow), 4]
-)  # the last of the first stage, and the first of the second
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [3, 4])  # the last of the first stage, and the first of the second
 def test_stopped_between_stages(folder, monkeypatch, steps):
     options = {
         "stages": [(12, 3, 4), (24, 3, 4)], "validate_every": 9, "preparation": {"validation_share": 0},
@@ -202,6 +202,7 @@ def test_dropout_while_pretraining_is_not_saved(folder, examples):
     assert not np.array_equal(weights(folder / "one")[0], weights(folder / "other")[0])
 
 
+@pytest.mark.slow
 def test_goes_on_from_a_checkpoint(folder, capsys):
     write_pretrained(folder / "start", random_tensors(hidden=10, layers=3, inner=37))
     steps = {"stages": [(24, 1, 4)], "model": folder / "start", "vocabulary": None, "learning_rate": 1e-9}
@@ -386,6 +387,7 @@ def test_killed_at_random_moments(folder, examples, monkeypatch, times):
     assert_same(folder / "bert", folder / "straight")
 
 
+@pytest.mark.slow
 def test_a_process_that_is_asked_to_end_does_so(folder, examples):
     """Whatever the thread that makes its batches does at that moment."""
     codes = [run_and_kill(folder, seconds, signal.SIGTERM) for seconds in (0.0, 0.03)]

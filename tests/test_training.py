@@ -113,10 +113,8 @@ def test_killed_and_started_again(tmp_path, minutes, capsys, monkeypatch):
     assert not unfinished.exists()
 
 
-@pytest.mark.parametrize(
-    ("steps", "number"),
-    [(2, signal.SIGTERM), pytest.param(9, signal.SIGINT, marks=pytest.mark.slow)],  # 9: an epoch ends
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("steps", "number"), [(2, signal.SIGTERM), (9, signal.SIGINT)])  # 9: an epoch ends
 def test_asked_to_end_it_saves_and_goes_on(tmp_path, monkeypatch, capsys, steps, number):
     straight = finetune(tmp_path, reviews(140), epochs=2, output=tmp_path / "straight")
     with monkeypatch.context() as patch:
