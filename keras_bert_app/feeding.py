@@ -8,7 +8,7 @@ import traceback
 import keras
 
 WAIT = 2.0  # seconds for a batch that is being made when the training is broken off
-WAIT_AT_THE_END = 60.0  # for the thread to see that there is no further one; it does so at once
+WAIT_AT_THE_END = 10.0  # for the thread to see that there is no further one; mostly it does so at once
 LAST = 0.3  # seconds for the few lines of Python that TensorFlow runs after the last batch
 
 

@@ -157,6 +157,7 @@ def test_mistakes_of_the_others(keras_bert, files, run_folder):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt")
+@pytest.mark.slow
 def test_a_full_disk(keras_bert, files, run_folder):
     """A limit on the size of files fails every write as a full disk does."""
     before = sorted(files.rglob("*"))

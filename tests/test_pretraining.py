@@ -127,6 +127,7 @@ def test_what_the_output_holds(folder, examples):
     assert kba.load(folder / "bert", task="fill-mask")("the film was [MASK]", top_k=3)
 
 
+@pytest.mark.slow
 def test_texts_and_prepared_examples_give_the_same(folder):
     options = {"validation_share": 0.3, "duplicates": 2}
     pretrain(folder, output="one", preparation=options)
@@ -195,6 +196,7 @@ def test_without_pairs(folder):
     assert "nsp_loss" not in read(folder / "bert" / "history.json")[0]
 
 
+@pytest.mark.slow
 def test_dropout_while_pretraining_is_not_saved(folder, examples):
     pretrain(folder, examples, output="one", dropout=0.0)
     pretrain(folder, examples, output="other")
@@ -325,6 +327,7 @@ test_pretraining.pretrain(folder, folder / "examples", checkpoint_minutes=0)
     ("steps", "number"),
     [pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow), (2, signal.SIGINT)],  # 3: a segment ends
 )
+@pytest.mark.slow
 def test_asked_to_end_it_saves_and_goes_on(folder, examples, monkeypatch, capsys, steps, number):
     pretrain(folder, examples, output="straight")
     with monkeypatch.context() as patch:
