@@ -23,7 +23,8 @@ def check_arguments(given, optional=()):
             continue
         if name in TRUTHS and not isinstance(value, bool):
             raise ValueError(f"{name}={value!r}: give True or False, on the command line true or false")
-        if name in POSITIVE + NOT_NEGATIVE + SHARES and type(value) not in (int, float):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name in POSITIVE + NOT_NEGATIVE + SHARES and not is_number:
             raise ValueError(f"{name}={value!r}: give a number")
         if name in WHOLE and (type(value) is not int or value < 1):
             raise ValueError(f"{name}={value!r}: give a whole number of at least 1")

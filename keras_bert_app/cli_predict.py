@@ -85,20 +85,23 @@ def predict(
         raise ValueError(f"--model {model} needs --task: a fine-tuned model is the first argument")
     quiet_import()
     from keras_bert_app.loading import load
+    from keras_bert_app.tasks import named
 
     loaded = load(model if task is not None else folder, task=task, options=options)
     if inputs is None:
         inputs = _inputs(loaded.task, texts, file, columns)
     for given, answer in zip(inputs, loaded(inputs, batch_size), strict=True):
-        print(json.dumps({**loaded.task.named(given), **answer}, ensure_ascii=False))
+        print(json.dumps({**named(loaded.task, given), **answer}, ensure_ascii=False))
 
 
 def _inputs(task, texts, file, columns):
     """The inputs of a task from the command line, a file, or standard input."""
     if texts and file:
         raise ValueError("give texts or --file, not both")
+    from keras_bert_app.tasks import from_texts
+
     if not file:
-        return task.from_texts(texts or (_read_lines() if len(task.text_inputs) == 1 else texts))
+        return from_texts(task, texts or (_read_lines() if len(task.text_inputs) == 1 else texts))
     inputs = task.read_inputs(file, columns)
     if not inputs:
         raise ValueError(f"{file} is empty: give at least one text")

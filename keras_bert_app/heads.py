@@ -263,7 +263,7 @@ def sentence_encoder(encoder, pooling="mean", normalize=True):
     else:
         x = x[:, 0]
     if normalize:
-        x = keras.layers.UnitNormalization(name="unit_length", dtype="float32")(x)
+        x = ops.normalize(x)
     return keras.Model(encoder.input, x, name="sentence_encoder")
 
 

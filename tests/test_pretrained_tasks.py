@@ -425,9 +425,9 @@ def test_reading_of_next_sentences_and_texts(tmp_path):
     path.write_text("text,text_pair,label\na,b,is_next\nc,d,Not_Next\n")
     assert [label for _, label in task.read(path, {})] == [True, False]
     path.write_text("text,text_pair,label\na,b,yes\n")
-    with pytest.raises(ValueError, match="row 1 is .* with 'yes': give two texts, and 1 if"):
+    with pytest.raises(ValueError, match="pairs.csv, row 1 is .* with 'yes': give two texts, and 1 if"):
         task.read(path, {})
-    with pytest.raises(ValueError, match="row 1 is 'a' with 'True': give two texts"):
+    with pytest.raises(ValueError, match="the data, row 1 is 'a' with 'True': give two texts"):
         task.read([("a", True)], {})
     (tmp_path / "texts.txt").write_text("a film\n\nthe cast\n")
     assert FillMask().read(tmp_path / "texts.txt", {}) == [("a film", None), ("the cast", None)]

@@ -141,6 +141,8 @@ def test_what_is_learned_from_the_scores():
         ranges(1, "yes")
     with pytest.raises(ValueError, match="row 3 has the score 'unknown': give a number"):
         ranges("2.5", "3", "unknown")
+    with pytest.raises(ValueError, match="row 1 has the score 'nan': give a number"):
+        ranges("nan", 1)
     examples = [(("a", "b"), score) for score in (-1, 0, 1)]  # without a range, as if it were learned
     assert SentenceSimilarity().training_targets(None, examples)[0].tolist() == [[-1.0], [0.0], [1.0]]
     with pytest.raises(ValueError, match="row 1 has one text: give two"):
@@ -310,7 +312,9 @@ def test_the_pooling_is_kept_in_training(tmp_path):
 
 def test_negatives_need_a_batch(folder, tmp_path):
     task = SentenceSimilarity(objective="in_batch_negatives")
-    with pytest.raises(ValueError, match="batch_size=1: sentence-similarity with in_batch_negatives"):
+    with pytest.raises(
+        ValueError, match="batch_size=1: sentence-similarity with these options needs at least 2"
+    ):
         kba.finetune(task, [("a", "b")], model=folder, output=tmp_path / "run", batch_size=1)
     with pytest.raises(ValueError, match="row 1 is .*: in_batch_negatives takes pairs alone, no scores"):
         task.read([(("a", "b"), 1.0)], {})

@@ -7,15 +7,13 @@ labels, and are all that a run folder keeps of it beside the model. An example i
 - `name`: the name of its module, with hyphens.
 - `head`: the name that `open_checkpoint` has for its head, None if it has no weights of its own.
 - `of_checkpoint(checkpoint)`: the task of a model that somebody else has trained, a `Checkpoint`.
-- `text_inputs`: the names of the texts of an input.
+- `text_inputs`: the names of the parts of an input, which is a text or a tuple.
 - `metric`: the number, higher being better, by which the best epoch is chosen.
 - `per_piece`: True if the outputs have one entry for each word piece.
 - `sequence_length`: word pieces of the longest input, unless the user says otherwise.
 - `read(source, columns)`: a list of examples from a user's data; `columns` has the names that the user
   gave, under `text`, `pair` and `label`.
 - `read_inputs(source, columns)`: a list of inputs from a file without targets.
-- `from_texts(texts)`: the list of inputs that the texts of a command line are.
-- `named(given)`: an input as a dict with a name for each part.
 - `learn(examples)`: the task with what it needs to know of the data.
 - `describe()`: what it gives for an input, in words.
 - `build(encoder, dropout)`: the encoder with the task's head, a `keras.Model`.
@@ -34,6 +32,8 @@ labels, and are all that a run folder keeps of it beside the model. An example i
 
 Some have more to say:
 
+* `from_texts(texts)`: the list of inputs that the texts of a command line are, if they are not single texts,
+  or one pair.
 * `fixed`: the names of options that are part of the model once it is built.
 * `model_inputs`: the names of the text inputs of `model.keras`, if they are not `text_inputs`.
 * `least_batch`: the fewest examples of a batch from which it can learn.
@@ -48,6 +48,8 @@ Some have more to say:
 import dataclasses
 import importlib
 import pkgutil
+
+from keras_bert_app.data import readers
 
 COLUMNS = ("text", "pair", "label")
 
@@ -82,6 +84,28 @@ def get_task(task, **options):
         if name not in known:
             raise ValueError(f"{task.name} has no option {name!r}: its options are {', '.join(known)}")
     return task(**options)
+
+
+def from_texts(task, texts):
+    """The list of inputs that the texts of a command line are.
+
+    Raises:
+        ValueError: there are not as many as an input has.
+    """
+    if hasattr(task, "from_texts"):
+        return task.from_texts(texts)
+    return texts if len(task.text_inputs) == 1 else readers.pair_of(texts)
+
+
+def named(task, given):
+    """An input of a task as a dict with a name for each part.
+
+    Example:
+
+    >>> named(get_task("question-answering"), ("Who laughs?", "Anna laughs."))
+    {'question': 'Who laughs?', 'context': 'Anna laughs.'}
+    """
+    return dict(zip(task.text_inputs, given if len(task.text_inputs) > 1 else [given], strict=True))
 
 
 def task_class(name):

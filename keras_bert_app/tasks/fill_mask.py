@@ -84,14 +84,6 @@ class FillMask:
         """See `readers.read_texts`."""
         return list(readers.read_texts(source, columns.get("text", "text")))
 
-    def from_texts(self, texts):
-        """Each is an input."""
-        return texts
-
-    def named(self, given):
-        """See `tasks`."""
-        return {"text": given}
-
     def learn(self, examples):
         """The task as it is."""
         return self

@@ -40,7 +40,8 @@ class MultipleChoice:
     name: ClassVar = "multiple-choice"
     head: ClassVar = "text_classifier"
     by_name: ClassVar = True
-    text_inputs: ClassVar = ("text", "text_pair")
+    text_inputs: ClassVar = ("text", "choices")
+    model_inputs: ClassVar = ("text", "text_pair")
     metric: ClassVar = "accuracy"
     per_piece: ClassVar = False
     sequence_length: ClassVar = 128
@@ -77,10 +78,6 @@ class MultipleChoice:
         if len(texts) < 3:
             raise ValueError(f"give a text and at least two choices, {len(texts)} texts are given, or --file")
         return [(texts[0], list(texts[1:]))]
-
-    def named(self, given):
-        """See `tasks`."""
-        return dict(zip(("text", "choices"), given, strict=True))
 
     def learn(self, examples):
         """The task with the number of choices.

@@ -50,21 +50,22 @@ class NextSentence:
         return cls()
 
     def read(self, source, columns):
-        """See `readers.read_labelled`."""
+        """Pairs with their labels, from the columns of a table or from an iterable."""
+        where = source if isinstance(source, readers.PATHS) else "the data"
         names = [columns.get(what, name) for what, name in zip(COLUMNS, DEFAULTS, strict=True)]
         if isinstance(source, readers.PATHS):
             table = readers.read_rows(Path(source), *names)
             source = [((row[names[0]], row[names[1]]), row[names[2]]) for row in table]
         # To `check_labelled` True is no label.
         rows = [(*row[:-1], str(row[-1])) if isinstance(row, tuple | list) and row else row for row in source]
-        rows = readers.check_labelled(rows, "the data")
+        rows = readers.check_labelled(rows, where)
         examples = []
         for number, (given, label) in enumerate(rows, start=1):
             name = str(label).lower()
             if not isinstance(given, tuple) or name not in NAMES:
                 raise ValueError(
-                    f"row {number} is {given!r:.80} with {label!r}: give two texts, and 1 if the second "
-                    "follows the first, or else 0"
+                    f"{where}, row {number} is {given!r:.60} with {label!r}: give two texts, and 1 if the "
+                    "second follows the first, or else 0"
                 )
             examples.append((given, NAMES[name] == 0))
         return examples
@@ -72,14 +73,6 @@ class NextSentence:
     def read_inputs(self, source, columns):
         """See `readers.read_pairs`."""
         return readers.read_pairs(source, columns.get("text", "text"), columns.get("pair", "text_pair"))
-
-    def from_texts(self, texts):
-        """See `readers.pair_of`."""
-        return readers.pair_of(texts)
-
-    def named(self, given):
-        """See `tasks`."""
-        return dict(zip(self.text_inputs, given, strict=True))
 
     def learn(self, examples):
         """The task as it is."""

@@ -79,14 +79,6 @@ class QuestionAnswering:
             return [given for given, _ in squad.read_squad(source, wanted=False)]
         return readers.read_pairs(source, columns.get("text", "question"), columns.get("pair", "context"))
 
-    def from_texts(self, texts):
-        """See `readers.pair_of`."""
-        return readers.pair_of(texts)
-
-    def named(self, given):
-        """See `tasks`."""
-        return dict(zip(self.text_inputs, given, strict=True))
-
     def learn(self, examples):
         """The task, with whether a question may have no answer; a warning counts answers that are not where
         they should be."""

@@ -115,14 +115,6 @@ class SentenceSimilarity:
         """See `readers.read_pairs`."""
         return readers.read_pairs(source, columns.get("text", "text"), columns.get("pair", "text_pair"))
 
-    def from_texts(self, texts):
-        """See `readers.pair_of`."""
-        return readers.pair_of(texts)
-
-    def named(self, given):
-        """See `tasks`."""
-        return dict(zip(self.text_inputs, given, strict=True))
-
     def learn(self, examples):
         """The task with the range of the scores.
 
@@ -150,9 +142,11 @@ class SentenceSimilarity:
                     f"row {number} has one text: give two, name the column of the second, --pair-column"
                 )
             try:
-                float(score)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"row {number} has the score {score!r}: give a number") from error
+                finite = math.isfinite(float(score))
+            except (TypeError, ValueError):
+                finite = False
+            if not finite:
+                raise ValueError(f"row {number} has the score {score!r}: give a number")
         return np.array([float(score) for _, score in examples], "float64")
 
     def describe(self):
@@ -168,7 +162,7 @@ class SentenceSimilarity:
 
     def training_model(self, model, preprocessor):
         """From the inputs of pairs to their cosines `(pairs, 1)` or their vectors `(pairs, 2, hidden)`."""
-        vectors = ops.reshape(_unit(model.output), (-1, 2, model.output.shape[-1]))
+        vectors = ops.reshape(ops.normalize(model.output), (-1, 2, model.output.shape[-1]))
         if self.objective == COSINE:
             vectors = ops.sum(vectors[:, 0] * vectors[:, 1], axis=1, keepdims=True)
         return keras.Model(model.input, vectors)
@@ -211,7 +205,7 @@ class SentenceSimilarity:
 
     def _pairs(self, outputs):
         """The vectors of length 1 of the first and the second texts, float32 `(pairs, hidden)`."""
-        vectors = np.asarray(ops.convert_to_numpy(_unit(np.asarray(outputs, "float32"))))
+        vectors = np.asarray(ops.convert_to_numpy(ops.normalize(np.asarray(outputs, "float32"))))
         return vectors[::2], vectors[1::2]
 
     def answers(self, outputs, features, inputs):
@@ -246,7 +240,7 @@ class SentenceSimilarity:
             scores = classification.regression(wanted, found)
             del scores["mean_absolute_error"]  # cosines mean what they mean by their order
             badness = np.abs(wanted - found)
-            shown = [("score", [score for _, score in examples]), ("similarity", found.tolist())]
+            shown = [("score", self._scores(examples).tolist()), ("similarity", found.tolist())]
         else:
             texts = self.training_targets(features, examples)[0]
             scores = retrieval.retrieval(first, second, texts, self.scale)
@@ -268,9 +262,3 @@ class SentenceSimilarity:
         from keras_bert_app.signatures.similarity import similarity as signatures
 
         return signatures(model, preprocessor)
-
-
-def _unit(vectors):
-    """The vectors, `(..., hidden)`, with the length 1; float32."""
-    squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    return vectors / ops.sqrt(ops.maximum(squares, 1e-12))

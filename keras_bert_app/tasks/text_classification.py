@@ -115,14 +115,6 @@ class TextClassification:
             return readers.read_pairs(source, text, columns.get("pair", "text_pair"))
         return list(readers.read_texts(source, text))
 
-    def from_texts(self, texts):
-        """Texts, or see `readers.pair_of`."""
-        return readers.pair_of(texts) if self.pairs else texts
-
-    def named(self, given):
-        """See `tasks`."""
-        return dict(zip(self.text_inputs, given if self.pairs else [given], strict=True))
-
     def learn(self, examples):
         """The task with the labels, sorted, and with what kind of labels and texts these are.
 

@@ -99,14 +99,6 @@ class TokenClassification:
             return list(readers.read_texts(source, columns.get("text", "text")))
         return conll.read_words(source, columns.get("text"))
 
-    def from_texts(self, texts):
-        """Each is an input."""
-        return texts
-
-    def named(self, given):
-        """See `tasks`."""
-        return {"text": given}
-
     def learn(self, examples):
         """The task with the tags of the examples.
 
