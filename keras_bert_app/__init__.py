@@ -33,6 +33,7 @@ _NAMES = {
     "freeze": "adaptation",
     "from_pretrained": "handles",
     "hub_layer": "hub",
+    "inspect": "inspecting",
     "load": "loading",
     "load_checkpoint": "handles",
     "load_imdb": "data.datasets",
@@ -53,10 +54,12 @@ _NAMES = {
     "train_vocabulary": "vocabulary",
 }
 
-__all__ = ["__version__", *_NAMES]
+__all__ = ["__version__", "serving", *_NAMES]
 
 
 def __getattr__(name):
+    if name == "serving":
+        return importlib.import_module(f"{__name__}.serving")
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)

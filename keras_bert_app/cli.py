@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from keras_bert_app import cli_predict, cli_pretraining
+from keras_bert_app import cli_predict, cli_pretraining, cli_serving
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.cli_predict import TaskOption, options_of
 from keras_bert_app.quiet import quiet_import
@@ -174,13 +174,37 @@ def export(
         str | None, typer.Option(help="Of a BERT that is not fine-tuned, see keras-bert predict.")
     ] = None,
     option: TaskOption = None,
+    serving_files: Annotated[
+        bool,
+        typer.Option(
+            "--serving-files",
+            help="Also write configuration for TensorFlow Serving, a compose file and Kubernetes manifests.",
+        ),
+    ] = False,
 ):
     """Write the next version of a SavedModel that takes text, for TensorFlow Serving."""
     quiet_import()
+    from keras_bert_app import serving_files as beside
     from keras_bert_app.exporting import export as run
     from keras_bert_app.loading import load
 
-    print(run(load(folder, task=task, options=options_of(option)), output))
+    path = run(load(folder, task=task, options=options_of(option)), output)
+    print(path)
+    if serving_files:
+        print(beside.write(output, int(path.name)))
+
+
+@app.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="Of a SavedModel, or of its versions.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+):
+    """Show what a SavedModel takes and returns, and how to ask it."""
+    quiet_import()
+    from keras_bert_app import inspecting
+
+    found = inspecting.inspect(folder)
+    print(json.dumps(found, ensure_ascii=False) if as_json else inspecting.show(found))
 
 
 @app.command()
@@ -230,6 +254,7 @@ def models(
 
 app.command()(cli_predict.predict)
 app.command()(cli_predict.embed)
+app.command(context_settings=cli_serving.CONTEXT)(cli_serving.serve)
 for command in (cli_pretraining.vocab, cli_pretraining.prepare, cli_pretraining.pretrain):
     app.command()(command)
 

@@ -58,6 +58,14 @@ def predict(
         str | None, typer.Option(help="Column or JSON key of the second of two texts; by default text_pair.")
     ] = None,
     option: TaskOption = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask a model that is served, such as http://localhost:8501/v1/models/reviews, in the place "
+            "of a run folder."
+        ),
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="With --url: file with a token to be sent.")] = None,
 ):
     """Answer texts, as JSON lines. Without TEXT and --file, each line of standard input is one.
 
@@ -66,12 +74,19 @@ def predict(
     keras-bert predict --task fill-mask "The film was [MASK]."
 
     keras-bert predict --task next-sentence "He opened the door." "Then he went in."
+
+    keras-bert predict --url http://localhost:8501/v1/models/reviews "A great film!"
     """
     texts = list(texts or ())
     given = {"text": text_column, "pair": pair_column}
     columns = {what: name for what, name in given.items() if name is not None}
     options = options_of(option) | ({} if top_k is None else {"top_k": top_k})
     inputs = None
+    if url is not None:
+        if task is not None or model is not None or options:
+            raise ValueError("--url takes neither --task nor --model nor options: the server has its model")
+        texts = texts if folder is None else [folder, *texts]
+        return _ask_server(url, token_file, texts, file, columns, batch_size)
     if task is not None:
         if model is None and folder is not None and Path(folder).is_dir():
             raise ValueError(f"{folder} is a folder: with --task give a model as --model {folder}")
@@ -92,6 +107,44 @@ def predict(
         inputs = _inputs(loaded.task, texts, file, columns)
     for given, answer in zip(inputs, loaded(inputs, batch_size), strict=True):
         print(json.dumps({**named(loaded.task, given), **answer}, ensure_ascii=False))
+
+
+# The tasks whose files fit a signature, by its inputs.
+TASKS = {
+    ("text",): ("text-classification", {}),
+    ("text", "text_pair"): ("text-classification", {"pairs": True}),
+    ("question", "context"): ("question-answering", {}),
+    ("text", "choices"): ("multiple-choice", {}),
+}
+
+
+def _ask_server(url, token_file, texts, file, columns, batch_size):
+    """Answers from a server."""
+    from keras_bert_app.serving.client import Client
+
+    token = token_file.read_text(encoding="utf-8").strip() if token_file else None
+    client = Client(url, batch_size=batch_size, token=token)
+    takes = client.signature()["inputs"].keys()
+    names = next((names for names in TASKS if set(names) == takes), None)
+    if names is None:
+        raise ValueError(
+            f"{url} takes {', '.join(takes)}: only models that take texts can be asked from here"
+        )
+    if file:  # it needs the task, which needs TensorFlow; texts alone do not
+        quiet_import()
+        from keras_bert_app.tasks import get_task
+
+        name, options = TASKS[names]
+        inputs = _inputs(get_task(name, **options), texts, file, columns)
+    elif len(names) == 1:
+        inputs = texts or _read_lines()
+    elif len(texts) == 2 or (names[1] == "choices" and len(texts) > 2):
+        inputs = [(texts[0], texts[1:] if names[1] == "choices" else texts[1])]
+    else:
+        raise ValueError(f"{len(texts)} texts: the model takes {' and '.join(names)} together")
+    for given, answer in zip(inputs, client.predict(inputs), strict=True):
+        given = (given,) if len(names) == 1 else given
+        print(json.dumps({**dict(zip(names, given, strict=True)), **answer}, ensure_ascii=False))
 
 
 def _inputs(task, texts, file, columns):

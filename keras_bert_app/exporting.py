@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from keras_bert_app import files, loading
+from keras_bert_app import __version__, files, loading, serving_ops, warm_up
 from keras_bert_app.task_model import TaskModel
+
+# What the SavedModel is, for `inspect`: beside the warm-up requests, where Serving reads no more than those.
+ABOUT = "assets.extra/keras_bert_app.json"
 
 
 def export(model, folder):
@@ -13,8 +16,11 @@ def export(model, folder):
     `question` and `context`, or `text` and `choices`, `(batch, choices)`. What it returns the modules of
     `signatures` say; for text classification with one label it is `label`, string `(batch,)`; `score`,
     float32 `(batch,)`; `classes`, string `(batch, num_classes)`; and `probabilities`, float32
-    `(batch, num_classes)`. To load it in Python, `import tensorflow_text` first: its operations are part of
-    the graph.
+    `(batch, num_classes)`. The signature `ids` takes the inputs of the encoder, int32 `(batch, length)`, and
+    returns raw outputs; `classify` or `regress`, where the task has one, takes serialized `tf.Example`s with
+    the texts. To load it in Python, `import tensorflow_text` first: its operations are part of the graph.
+
+    Beside it are requests with which TensorFlow Serving warms up when it loads the model.
 
     Args:
         model: `TaskModel`, or the run folder of one.
@@ -26,7 +32,8 @@ def export(model, folder):
 
     Raises:
         OSError: the folder cannot be written.
-        FileNotFoundError, ValueError: `model` is no fine-tuned model, see `load`.
+        FileNotFoundError, ValueError: `model` is no fine-tuned model, see `load`; or TensorFlow Serving could
+            not run an operation in it.
     """
     import keras
     import tensorflow as tf
@@ -42,19 +49,65 @@ def export(model, folder):
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file: choose another folder to export to")
-    versions = (
-        [int(p.name) for p in folder.iterdir() if p.name.isascii() and p.name.isdigit()]
-        if folder.is_dir()
-        else []
-    )
-    path = folder / str(max(versions, default=0) + 1)
+    path = folder / str(max(versions(folder), default=0) + 1)
     archive = keras.export.ExportArchive()
+    endpoints = signatures(model)
     # The endpoint brings its variables along; `track` would write each of them a second time.
-    for name, (function, signature) in model.task.serve(model.model, model.preprocessor).items():
+    for name, (function, signature) in endpoints.items():
         archive.add_endpoint(name, function, signature)
     with files.whole(path) as temporary:
         try:
             archive.write_out(str(temporary), verbose=False)
         except tf.errors.OpError as error:  # a full disk, for one
             raise OSError(error.message) from error
+        check_operations(temporary)
+        (temporary / "assets.extra").mkdir()
+        specs = {name: signature for name, (_, signature) in endpoints.items()}
+        texts = getattr(model.task, "example_texts", {})
+        warm_up.write_requests(temporary / warm_up.FILE, warm_up.requests(specs, texts))
+        files.write_json(temporary / ABOUT, about(model, specs["serving_default"], texts))
     return path
+
+
+def versions(folder):
+    """The numbers of the versions in a folder, the newest last."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(int(path.name) for path in paths if path.name.isascii() and path.name.isdigit())
+
+
+def signatures(model):
+    """All signatures of a `TaskModel`: dict from names to functions with their input signatures."""
+    from keras_bert_app.signatures.ids import by_ids
+
+    name = getattr(model.task, "output_name", "logits")
+    ids = by_ids(model.model, name, model.preprocessor.tokenizer.vocabulary_size)
+    return {**model.task.serve(model.model, model.preprocessor), "ids": ids}
+
+
+def check_operations(folder):
+    """That TensorFlow Serving 2.12 and newer can run a SavedModel.
+
+    Raises:
+        ValueError: it cannot; the message names the operations.
+    """
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    found = SavedModel.FromString((Path(folder) / "saved_model.pb").read_bytes())
+    names = serving_ops.not_served(found.meta_graphs[0].graph_def)
+    if names:
+        raise ValueError(
+            f"TensorFlow Serving 2.12 and newer do not link {', '.join(names)}: build the model and its "
+            "preprocessing without them (of tensorflow-text, WaterfallTrimmer or ShrinkLongestTrimmer can "
+            "stand for RoundRobinTrimmer; a Python function has to become operations of TensorFlow)"
+        )
+
+
+def about(model, signature, texts):
+    """What an exported model says of itself."""
+    return {
+        "task": model.task.name,
+        "labels": getattr(model.task, "labels", None),
+        "sequence_length": model.preprocessor.sequence_length,
+        "example": warm_up.example([spec.name for spec in signature], texts),
+        "keras_bert_app": __version__,
+    }

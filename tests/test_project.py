@@ -35,7 +35,7 @@ ORDER = [
         "preprocessing",
         "progress",
     ],
-    ["published", "quiet", "reports"],
+    ["published", "quiet", "reports", "warm_up"],
     ["data"],
     ["rematerialization"],
     ["layers"],
@@ -51,8 +51,10 @@ ORDER = [
     ["embedding"],
     ["conversion", "pretraining_data", "pretraining_loop", "pretraining_start", "training_loop"],
     ["pretraining", "training"],
-    ["exporting"],
-    ["cli_predict", "cli_pretraining", "demo"],
+    ["exporting", "serving_files"],
+    ["inspecting"],
+    ["serving"],
+    ["cli_predict", "cli_pretraining", "cli_serving", "demo"],
     ["cli"],
 ]
 

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_bert_app.preprocessing.packing import NAMES
+from keras_bert_app.signatures.examples import of_examples
 
 
 def classification(model, preprocessor, text_inputs, labels, stride, threshold):
@@ -17,12 +18,15 @@ def classification(model, preprocessor, text_inputs, labels, stride, threshold):
         threshold: None for one label; the probability from which on one of several is given.
 
     Returns:
-        `{"serving_default": (function, signature)}`. The function takes `text`, string `(batch,)`,
+        Two functions with their signatures. `serving_default` takes `text`, string `(batch,)`,
         and for pairs `text_pair`. It returns `classes`, string `(batch, num_classes)`, and
         `probabilities`, float32 `(batch, num_classes)`; for one label also `label`, string
         `(batch,)`, and `score`, float32 `(batch,)`, its probability; for several `labels`, string
         `(batch, num_classes)`, the likeliest first and then empty strings, and `count`, int32
         `(batch,)`, how many they are. Of numbers it returns `value`, float32 `(batch,)`, alone.
+        `classify` takes `inputs`, string `(batch,)`, serialized `tf.Example`s with the texts, and
+        returns `classes` and `scores`, the probabilities; for numbers there is `regress` instead,
+        which returns `outputs`, float32 `(batch,)`.
     """
     names = None if labels is None else tf.constant([str(label) for label in labels])
 
@@ -56,5 +60,18 @@ def classification(model, preprocessor, text_inputs, labels, stride, threshold):
     def two(text, text_pair):
         return answer(logits_of((text, text_pair)))
 
+    serving_default = one if len(text_inputs) == 1 else two
+
+    def classify(*texts):
+        found = serving_default(*texts)
+        return {"classes": found["classes"], "scores": found["probabilities"]}
+
+    def regress(*texts):
+        return {"outputs": serving_default(*texts)["value"]}
+
     texts = [tf.TensorSpec([None], tf.string, name=name) for name in text_inputs]
-    return {"serving_default": (one if len(texts) == 1 else two, texts)}
+    of_example = classify if names is not None else regress
+    return {
+        "serving_default": (serving_default, texts),
+        of_example.__name__: of_examples(text_inputs, of_example),
+    }

@@ -42,6 +42,8 @@ Some have more to say:
 * `prepared(preprocessor)`: the preprocessor that it needs.
 * `pretrained(model)`: its model, of one with the heads that BERT was pretrained with.
 * `predictor(model, preprocessor)`: the `keras.Model` whose outputs it takes, if it is another than `model`.
+* `output_name`: what the model's output is called in exports, if it is not `logits` and not a dict.
+* `example_texts`: what stands in an example of a request, by the name of the input, if it must be special.
 * `predictions(outputs, features, examples)`: answers in a format that the scripts of its field read.
 """
 

@@ -48,6 +48,7 @@ class FillMask:
     name: ClassVar = "fill-mask"
     head: ClassVar = "masked_lm"
     by_name: ClassVar = True
+    example_texts: ClassVar = {"text": "A warm and [MASK] film."}
     text_inputs: ClassVar = ("text",)
     metric: ClassVar = "log_likelihood"
     per_piece: ClassVar = False

@@ -60,6 +60,7 @@ class SentenceSimilarity:
     fixed: ClassVar = ("pooling", "normalize")
     text_inputs: ClassVar = ("text", "text_pair")
     model_inputs: ClassVar = ("text",)
+    output_name: ClassVar = "embedding"
     per_piece: ClassVar = False
     sequence_length: ClassVar = 128
     is_tuned: ClassVar = False
