@@ -171,3 +171,41 @@ def test_answers_do_not_depend_on_the_batch(run_folder):
         model.outputs(texts, batch_size=3), model.outputs(texts, batch_size=32), atol=1e-5
     )
     assert isinstance(model, task_model.TaskModel)
+
+
+def test_what_tensorflow_serving_could_not_run_is_not_exported(tmp_path, run_folder):
+    import tensorflow as tf
+
+    model = kba.load(run_folder)
+
+    class Task(type(model.task)):
+        def serve(self, model, preprocessor):
+            def serving_default(text):
+                return {"y": tf.py_function(lambda x: x, [text], tf.string)}
+
+            return {"serving_default": (serving_default, [tf.TensorSpec([None], tf.string, name="text")])}
+
+    model.task = Task(labels=["negative", "positive"])
+    with pytest.raises(ValueError, match="do not link EagerPyFunc: build the model .* without them"):
+        kba.export(model, tmp_path / "reviews")
+    assert list((tmp_path / "reviews").iterdir()) == []
+
+
+def test_warm_up_requests(tmp_path, run_folder):
+    from keras_bert_app import warm_up
+    from keras_bert_app.serving.servable import Servable
+
+    path = kba.export(run_folder, tmp_path / "reviews")
+    found = list(warm_up.read_requests(path / warm_up.FILE))
+    assert [(name, len(next(iter(arrays.values())))) for name, arrays in found] == [
+        (name, rows) for name in ("serving_default", "classify", "ids") for rows in (1, 8)
+    ]
+    ran = []
+    servable = Servable(path, warms_up=False)
+    servable.signatures = {
+        name: lambda arrays, name=name: ran.append(name) for name in ("serving_default", "classify", "ids")
+    }
+    servable._warm_up()
+    assert ran == ["serving_default"] * 2 + ["classify"] * 2 + ["ids"] * 2
+    servable.close()
+    assert not hasattr(Servable(path), "error")  # all of them run

@@ -319,11 +319,11 @@ def run(configs, options):
     import tensorflow as tf
 
     tf.get_logger().setLevel(logging.ERROR)  # it advises to load models as TensorFlow Serving does not
-    listener = bind(options.host, options.port)
-    server = Server(configs, options)
-    server.load()
-    print(f"serving on http://{options.host}:{listener.getsockname()[1]}", file=sys.stderr, flush=True)
-    asyncio.run(server.serve(listener))
+    with bind(options.host, options.port) as listener:
+        server = Server(configs, options)
+        server.load()
+        print(f"serving on http://{options.host}:{listener.getsockname()[1]}", file=sys.stderr, flush=True)
+        asyncio.run(server.serve(listener))
 
 
 def bind(host, port):
