@@ -13,6 +13,7 @@ from pathlib import Path
 import formats
 import pytest
 from conftest import CONFIG, ROOT, VOCABULARY, reviews, run_python, write_trainable
+from serving import free_port
 
 import keras_bert_app as kba
 
@@ -252,7 +253,8 @@ def write_data_of_examples(folder, layers):
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_examples(path, workplace, monkeypatch, capsys):
     write_data_of_examples(workplace, layers=4 if path.name == "word_in_two_meanings.py" else 1)
-    monkeypatch.setenv("STEPS", "21")  # of the training in pretrain.py
+    monkeypatch.setenv("STEPS", "21")  # of the training
+    monkeypatch.setenv("PORT", str(free_port()))
     runpy.run_path(str(path), run_name="__main__")
     said = {
         "pretrain.py": "is_next",
@@ -260,6 +262,7 @@ def test_examples(path, workplace, monkeypatch, capsys):
         "movie_reviews.py": "accuracy",
         "named_entities.py": "'count': [",
         "person_or_country.py": "accuracy",
+        "serve_rest.py": "exit code 0",
         "question_answering.py": "When was the lighthouse built?",
         "sentence_similarity.py": "after: Spearman",
         "word_in_two_meanings.py": "layer 4 of 4: one meaning",
