@@ -17,6 +17,7 @@ _NAMES = {
     "MaskedLMMasker": "preprocessing.masking",
     "MultipleChoice": "tasks.multiple_choice",
     "NextSentence": "tasks.next_sentence",
+    "PythonPreprocessor": "python_preprocessor",
     "QuestionAnswering": "tasks.question_answering",
     "SentenceSimilarity": "tasks.sentence_similarity",
     "TextClassification": "tasks.text_classification",

@@ -174,6 +174,17 @@ def export(
         str | None, typer.Option(help="Of a BERT that is not fine-tuned, see keras-bert predict.")
     ] = None,
     option: TaskOption = None,
+    format: Annotated[
+        str, typer.Option(help="tf_saved_model, litert, onnx or openvino; the last three take ids.")
+    ] = "tf_saved_model",
+    quantize: Annotated[
+        str | None,
+        typer.Option(help="float16 or int8; not of tf_saved_model."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Data as --train of finetune, to measure before and after; not of tf_saved_model."),
+    ] = None,
     serving_files: Annotated[
         bool,
         typer.Option(
@@ -182,14 +193,21 @@ def export(
         ),
     ] = False,
 ):
-    """Write the next version of a SavedModel that takes text, for TensorFlow Serving."""
+    """Write the next version of a SavedModel that takes text, for TensorFlow Serving; or another format."""
     quiet_import()
+    from keras_bert_app import formats
     from keras_bert_app import serving_files as beside
+    from keras_bert_app.exporting import check_format
     from keras_bert_app.exporting import export as run
     from keras_bert_app.loading import load
 
-    path = run(load(folder, task=task, options=options_of(option)), output)
+    check_format(format, quantize, data)
+    if serving_files and format != "tf_saved_model":
+        raise ValueError(f"--serving-files is for TensorFlow Serving, which does not take {format}")
+    path = run(load(folder, task=task, options=options_of(option)), output, format, quantize, data)
     print(path)
+    if format != "tf_saved_model":
+        print(formats.show(json.loads((path / "config.json").read_text(encoding="utf-8"))["check"]))
     if serving_files:
         print(beside.write(output, int(path.name)))
 

@@ -32,6 +32,7 @@ def inspect(folder):
     Example:
 
     ```python
+    kba.export("runs/reviews", "saved_models/reviews")
     kba.inspect("saved_models/reviews")["signatures"]["serving_default"]["inputs"]
     # {"text": ["string", [None]]}
     ```

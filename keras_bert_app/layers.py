@@ -47,7 +47,7 @@ class PositionEmbedding(keras.layers.Layer):
 
     def call(self, x):
         self._check_length(x.shape[1])
-        return self.embeddings[None, : ops.shape(x)[1]]  # (1, length, hidden)
+        return ops.expand_dims(self.embeddings[: ops.shape(x)[1]], 0)  # (1, length, hidden)
 
     def compute_output_shape(self, x_shape):
         self._check_length(x_shape[1])
@@ -135,7 +135,7 @@ class SelfAttention(keras.layers.Layer):
         # As in Google's BERT, a large negative number and not -inf, so that a row without any
         # allowed token stays finite; -3e4 fits float16, and its exponential is 0 in every type.
         bias = (1.0 - ops.cast(ops.not_equal(mask, 0), scores.dtype)) * -3e4
-        attentions = ops.softmax(scores + bias[:, None, None, :])
+        attentions = ops.softmax(scores + ops.expand_dims(bias, (1, 2)))
         weights = self.drop(attentions, training=training)
         y = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # (batch, length, heads, head_size)
         y = self.output_dense(ops.reshape(y, (-1, length, hidden)))

@@ -10,6 +10,7 @@ from keras_bert_app import handles
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpoints import sentence_transformers
 from keras_bert_app.registry import custom_objects
+from keras_bert_app.runtimes import FORMATS, Runtime
 from keras_bert_app.task_model import TaskModel
 from keras_bert_app.tasks import get_task, replaced, task_class, task_names
 
@@ -18,7 +19,8 @@ def load(handle=None, offline=False, task=None, options=None):
     """A model that answers: what `finetune` saved, a model of somebody else, or a pretrained BERT.
 
     Args:
-        handle: the run folder; or what `open_checkpoint` takes, if there is the head of a task in it, or it
+        handle: the run folder; what `export` has written for LiteRT, ONNX Runtime or OpenVINO; or what
+            `open_checkpoint` takes, if there is the head of a task in it, or it
             is of sentence-transformers, such as `"hf://organization/name"`. With `task` it defaults to
             `"bert_mini_reviews"`, which comes with the package.
         offline: True to make no request.
@@ -54,8 +56,8 @@ def load(handle=None, offline=False, task=None, options=None):
     handle = DEFAULT if handle is None else handle
     if handle != DEFAULT and not isinstance(handle, tuple):  # which a TF-Hub pair is
         folder = Path(handle)
-        if any((folder / name).is_file() for name in ("labels.json", "model.keras")):
-            model = _load_run(folder, options)
+        if _is_exported(folder) or any((folder / name).is_file() for name in ("labels.json", "model.keras")):
+            model = (_load_exported if _is_exported(folder) else _load_run)(folder, options)
             if task not in (None, model.task.name):
                 raise ValueError(f"{folder} is a model for {model.task.name}: {task} needs another")
             return model
@@ -124,6 +126,34 @@ def _load_run(folder, options):
             ) from error
         raise ValueError(f"{folder} is damaged or no fine-tuned model: {message}. Train it again") from error
     return TaskModel(replaced(task, options), preprocessor, model)
+
+
+def _is_exported(folder):
+    """True for what `export` has written for another runtime."""
+    return any((folder / name).is_file() for name, _ in FORMATS.values())
+
+
+def _load_exported(folder, options):
+    """The model in a folder that `export` has written for another runtime."""
+    from keras_bert_app.checkpoints import tokenizers
+    from keras_bert_app.preprocessing.packing import BertPreprocessor
+    from keras_bert_app.preprocessing.tokenizer import BertTokenizer
+
+    try:
+        config, labels = (_read_json(folder / name) for name in ("config.json", "labels.json"))
+        task = get_task(config["task"], **config["options"], **({} if labels is None else {"labels": labels}))
+        tokenizer = BertTokenizer(**tokenizers.from_huggingface(folder))
+        preprocessor = BertPreprocessor(tokenizer, **config["preprocessor"])
+        names = config["inputs"], config["outputs"]
+        kind = config["format"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder} is damaged ({error}): export the model again") from error
+    changed = replaced(task, options)
+    if hasattr(task, "predictor") and changed != task:
+        raise ValueError(f"{folder}: the options of {task.name} are part of the model: export it with them")
+    found = TaskModel(changed, preprocessor, Runtime(kind, folder, *names))
+    found.uses_outputs_of(changed)
+    return found
 
 
 def _read_json(path):

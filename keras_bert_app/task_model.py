@@ -63,6 +63,10 @@ class TaskModel:
         features = task.encode(self.preprocessor, inputs)
         return self.predict(features, batch_size, task), features
 
+    def uses_outputs_of(self, task):
+        """Says that `model` is already what the `predictor` of a task would make of it."""
+        self._predictor = task, self.model
+
     def predict(self, features, batch_size=32, task=None):
         """The raw outputs of the model, or of the task's `predictor`, for `Features`, one for each row."""
         task = self.task if task is None else task

@@ -100,9 +100,11 @@ class BertPreprocessor(keras.layers.Layer):
 
     def replace(self, **options):
         """A preprocessor with the same tokenizer and options, but for `options`."""
-        return BertPreprocessor(**{"tokenizer": self.tokenizer, **self._options(), **options})
+        return BertPreprocessor(**{"tokenizer": self.tokenizer, **self.options, **options})
 
-    def _options(self):
+    @property
+    def options(self):
+        """dict of the arguments that it was made with, but for the tokenizer."""
         names = ("sequence_length", "padding", "truncation", "pad_to_multiple_of")
         return {name: getattr(self, name) for name in names}
 
@@ -227,7 +229,7 @@ class BertPreprocessor(keras.layers.Layer):
         return {
             **super().get_config(),
             "tokenizer": keras.saving.serialize_keras_object(self.tokenizer),
-            **self._options(),
+            **self.options,
         }
 
     @classmethod

@@ -46,12 +46,14 @@ def name_of(dtype):
 
 
 def of_type_error(value, dtype):
+    """The error of a value of another type."""
     return ServingError(
         f"JSON Value: {show(value)} Type: {type_name(value)} is not of expected type: {name_of(dtype)}"
     )
 
 
 def lossy_error(value, dtype):
+    """The error of a number that the type cannot hold."""
     return ServingError(
         f"Cannot convert JSON value: {show(value)} to {name_of(dtype)} without loss of precision."
     )

@@ -1,0 +1,182 @@
+"""A fine-tuned model for LiteRT, ONNX Runtime or OpenVINO, with its tokenizer beside it."""
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+
+import numpy as np
+
+from keras_bert_app import files
+from keras_bert_app.checkpoints import tokenizers
+from keras_bert_app.runtimes import FORMATS, Runtime, require
+from keras_bert_app.task_model import TaskModel
+from keras_bert_app.tasks import options_of
+
+QUANTIZED = ("float16", "int8")
+TOLERANCE = 1e-3  # of outputs in float32
+
+
+def write(model, folder, format, quantize=None, data=None, columns=None):
+    """Writes a model to an existing folder.
+
+    Args:
+        model: `TaskModel`.
+        folder: where to: `model.tflite`, `model.onnx`, or `model.xml` and `model.bin`; `tokenizer.json` and
+            the other files of a Hugging Face tokenizer; `config.json` and `labels.json`.
+        format: `"litert"`, `"onnx"` or `"openvino"`.
+        quantize: None, `"float16"`, or `"int8"`: weights of matrices in 8 bits.
+        data, columns: see `export`.
+
+    Raises:
+        ModuleNotFoundError: what writes the format is not installed.
+        ValueError: the outputs differ too much from those of the Keras model.
+    """
+    import keras
+
+    require(format)
+    task = model.task
+    source = task.predictor(model.model, model.preprocessor) if hasattr(task, "predictor") else model.model
+    outputs = source.output
+    outputs = outputs if isinstance(outputs, dict) else {getattr(task, "output_name", "logits"): outputs}
+    named = keras.Model(source.input, outputs)
+    named(
+        {name: np.ones((1, 2), "int32") for name in source.input}
+    )  # the exporters want it to have been called
+    with warnings.catch_warnings():  # about what the exporters of Keras use of NumPy
+        warnings.simplefilter("ignore")
+        WRITERS[format](named, folder, quantize)
+    names = list(outputs)
+    length = model.preprocessor.sequence_length
+    tokenizers.write_huggingface(model.preprocessor.tokenizer, length, folder)
+    options = options_of(task)
+    labels = options.pop("labels", None)
+    if labels is not None:
+        files.write_json(folder / "labels.json", labels)
+    config = {
+        "task": task.name, "options": options, "format": format, "quantize": quantize,
+        "preprocessor": model.preprocessor.options, "inputs": list(source.input), "outputs": names,
+    }  # fmt: skip
+    written = TaskModel(task, model.preprocessor, Runtime(format, folder, config["inputs"], names))
+    written.uses_outputs_of(task)
+    config["check"] = check(model, written, folder, quantize, data, columns)
+    files.write_json(folder / "config.json", config)
+
+
+def check(model, written, folder, quantize, data=None, columns=None):
+    """Compares a model that was written with the one that it was made of.
+
+    Returns:
+        dict: `bytes` of the files of the model; `float32_bytes` of its weights; `difference`, the largest of
+        any output on some texts; and with `data` `metric`, the name of the task's, with its value `before`
+        and `after`.
+
+    Raises:
+        ValueError: a number is not finite, or without `quantize` the difference is larger than 0.001.
+    """
+    inputs = examples(model.task)
+    found, expected = (
+        each.predict(model.task.encode(each.preprocessor, inputs), 8) for each in (written, model)
+    )
+    difference = largest_difference(found, expected)
+    if not difference <= (np.inf if quantize else TOLERANCE):
+        raise ValueError(
+            f"the outputs of the model that was written differ by up to {difference:.2g} from those of "
+            "Keras: this runtime cannot take its place; nothing is written"
+        )
+    paths = [path for path in folder.iterdir() if path.name.startswith("model.")]
+    report = {
+        "bytes": sum(path.stat().st_size for path in paths),
+        "float32_bytes": 4 * model.model.count_params(),
+        "difference": difference,
+    }
+    if data is not None:
+        values = [each.evaluate(data, columns=columns)[model.task.metric] for each in (model, written)]
+        report |= {"metric": model.task.metric, "before": float(values[0]), "after": float(values[1])}
+    return report
+
+
+def examples(task):
+    """Inputs of a task with texts of mixed lengths."""
+    from keras_bert_app import warm_up
+
+    row = warm_up.example(task.text_inputs, getattr(task, "example_texts", {}))
+    inputs = [tuple(_repeated(text, number) for text in row.values()) for number in (1, 2, 3, 5, 8, 13, 21)]
+    return inputs if len(row) > 1 else [text for (text,) in inputs]
+
+
+def _repeated(text, number):
+    return text if isinstance(text, list) else " ".join([text] * number)
+
+
+def largest_difference(found, expected):
+    """Of two lists of outputs, each an array or a structure of them."""
+    import keras
+
+    pairs = zip(*(keras.tree.flatten(outputs) for outputs in (found, expected)), strict=True)
+    return float(max(np.abs(np.asarray(a, float) - np.asarray(b, float)).max(initial=0) for a, b in pairs))
+
+
+def show(report):
+    """What `check` has found, as text."""
+    share = report["bytes"] / report["float32_bytes"]
+    lines = [
+        f"size        {report['bytes'] / 1e6:.1f} MB, {share:.0%} of the weights in float32",
+        f"difference  {report['difference']:.2g} at most, of the outputs from those of Keras",
+    ]
+    if "metric" in report:
+        before, after = report["before"], report["after"]
+        lines.append(f"{report['metric']:11} {before:.4f} before, {after:.4f} after: {after - before:+.4f}")
+    return "\n".join(lines)
+
+
+def write_litert(model, folder, quantize):
+    """Writes `model.tflite`; of int8 the activations are quantized as they come."""
+    import tensorflow as tf
+
+    options = {"optimizations": [tf.lite.Optimize.DEFAULT]} if quantize else {}
+    if quantize == "float16":
+        options["target_spec"] = {"supported_types": [tf.float16]}
+    model.export(str(folder / FORMATS["litert"][0]), format="litert", verbose=False, **options)
+
+
+def write_onnx(model, folder, quantize):
+    """Writes `model.onnx`; of int8 the activations are quantized as they come."""
+    path = folder / FORMATS["onnx"][0]
+    model.export(str(path), format="onnx", verbose=False)
+    if quantize == "float16":
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), path)
+    if quantize == "int8":
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        whole = path.with_name("whole.onnx")
+        os.replace(path, whole)
+        quantize_dynamic(whole, path, weight_type=QuantType.QInt8)
+        whole.unlink()
+
+
+def write_openvino(model, folder, quantize):
+    """Writes `model.xml` and `model.bin`; of int8 only the weights are quantized."""
+    import openvino
+
+    path = folder / FORMATS["openvino"][0]
+    whole = folder / "whole.xml"
+    model.export(str(whole), format="openvino", verbose=False)
+    found = openvino.Core().read_model(whole)
+    if quantize == "int8":
+        import nncf
+
+        logging.getLogger("nncf").setLevel(logging.WARNING)
+        with contextlib.redirect_stdout(io.StringIO()):  # its progress
+            found = nncf.compress_weights(found, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    openvino.save_model(found, path, compress_to_fp16=quantize == "float16")
+    del found
+    for file in folder.glob("whole.*"):
+        file.unlink()
+
+
+WRITERS = {"litert": write_litert, "onnx": write_onnx, "openvino": write_openvino}
