@@ -77,6 +77,10 @@ def serve(
             help="Classify and regress only with signatures that are marked for it.",
         ),
     ] = False,
+    tensorflow_session_config_file: Annotated[
+        str | None,
+        typer.Option(help="TensorFlow Serving's: threads, precision and the like, a ConfigProto as text."),
+    ] = None,
     max_body_bytes: Annotated[int, typer.Option(help="A larger body gets a 413.")] = 100 * 2**20,
     token_file: Annotated[
         Path | None,
@@ -107,6 +111,8 @@ def serve(
     options["batching"] = Batching(**batching, enabled=enable_batching)
     if monitoring_config_file:
         options["metrics_path"] = configuration.read_monitoring(monitoring_config_file)
+    if tensorflow_session_config_file:
+        options["session_config"] = configuration.read_session_config(tensorflow_session_config_file)
     if token_file:
         options["token"] = token_file.read_text(encoding="utf-8").strip()
         if not options["token"]:
@@ -124,5 +130,6 @@ NOT_OPTIONS = (
     "enable_batching",
     "batching_parameters_file",
     "monitoring_config_file",
+    "tensorflow_session_config_file",
     "token_file",
 )

@@ -119,6 +119,17 @@ def read_batching(path):
     return options
 
 
+def read_session_config(path):
+    """A `tf.compat.v1.ConfigProto` from a file.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    from tensorflow.core.protobuf import config_pb2
+
+    return _read(path, config_pb2.ConfigProto())
+
+
 def read_monitoring(path):
     """Where the metrics are, by a file with a `MonitoringConfig`; None if nowhere.
 

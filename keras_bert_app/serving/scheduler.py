@@ -13,6 +13,11 @@ import numpy as np
 from keras_bert_app.serving.errors import ServingError
 
 
+def num_cores():
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 @dataclasses.dataclass
 class Batching:
     """How requests are run together; the names are those of TensorFlow Serving's parameters.
@@ -21,14 +26,14 @@ class Batching:
         max_batch_size: rows of a run; a request with more is spread over several.
         batch_timeout_micros: how long an idle thread waits for more rows.
         max_enqueued_batches: batches that wait at most; what comes then is refused.
-        num_batch_threads: runs at the same time; by default one for each processor core.
+        num_batch_threads: runs at the same time; by default one for each processor core, at most 4.
         enabled: False to run each request alone.
     """
 
     max_batch_size: int = 32
     batch_timeout_micros: int = 0
     max_enqueued_batches: int = 64
-    num_batch_threads: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    num_batch_threads: int = min(num_cores(), 4)
     enabled: bool = True
 
 

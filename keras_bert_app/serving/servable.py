@@ -80,12 +80,13 @@ class Servable:
         folder: of the SavedModel.
         timeout: seconds after which a run is given up.
         warms_up: True to run the requests in `assets.extra/tf_serving_warmup_requests` first.
+        session_config: `tf.compat.v1.ConfigProto` of the session.
 
     Raises:
         ServingError: it cannot be loaded.
     """
 
-    def __init__(self, folder, timeout=30.0, warms_up=True):
+    def __init__(self, folder, timeout=30.0, warms_up=True, session_config=None):
         import tensorflow as tf
         import tensorflow_text  # noqa: F401  registers its operations
 
@@ -94,7 +95,7 @@ class Servable:
         self.gate = Gate()
         try:
             with tf.Graph().as_default() as graph:
-                self.session = tf.compat.v1.Session(graph=graph)
+                self.session = tf.compat.v1.Session(graph=graph, config=session_config)
                 loaded = tf.compat.v1.saved_model.load(self.session, ["serve"], str(folder))
             self.signature_defs = loaded.signature_def
             self.signatures = {
