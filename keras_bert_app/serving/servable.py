@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import logging
 import threading
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from keras_bert_app import warm_up
 from keras_bert_app.serving.errors import ServingError, of_tensorflow
+
+log = logging.getLogger(__name__)
 
 DEFAULT_SIGNATURE = "serving_default"
 MOST_WARM_UPS = 1000
@@ -41,6 +44,11 @@ class Signature:
                 found = self.run(*(arrays[name] for name in self.inputs))
         except tf.errors.OpError as error:
             raise of_tensorflow(error) from None
+        except ServingError:
+            raise
+        except Exception as error:  # whoever waits for an answer must get one
+            log.exception("a run failed")
+            raise ServingError(f"{type(error).__name__}: {error}", "INTERNAL") from error
         # NumPy has strings as bytes objects; one alone is not even an array.
         return {
             name: np.asarray(value, object if isinstance(value, bytes) else None)

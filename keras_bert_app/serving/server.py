@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import zlib
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -85,6 +86,8 @@ class Server:
             options.allow_version_labels_for_unavailable_models,
         )
         self.models.configure(configs)
+        path = options.model_config_file
+        self.config_text = Path(path).read_bytes() if path else None
         self.scheduler = Scheduler(options.batching)
         self.rest = Rest(self.models, self.scheduler, options.enable_signature_method_name_check)
         self.metrics = Metrics(lambda: self.models.configs, lambda: self.scheduler.pending)
@@ -221,19 +224,25 @@ class Server:
     def watch(self):
         """Looks for new versions, and for a new configuration, until the end."""
         options = self.options
-        text, read = None, time.monotonic()
-        wait = options.file_system_poll_wait_seconds
-        while wait > 0 and not self.ended.wait(wait):
+        path = options.model_config_file
+        waits = {"folders": options.file_system_poll_wait_seconds}
+        if path:
+            waits["configuration"] = options.model_config_file_poll_wait_seconds
+        due = {what: time.monotonic() + wait for what, wait in waits.items() if wait > 0}
+        known = self.config_text
+        while due and not self.ended.wait(max(min(due.values()) - time.monotonic(), 0)):
             try:
-                every = options.model_config_file_poll_wait_seconds
-                if options.model_config_file and every and time.monotonic() - read >= every:
-                    read = time.monotonic()
-                    with open(options.model_config_file, "rb") as file:
-                        found = file.read()
-                    if text is not None and found != text:
-                        self.models.configure(configuration.read_models(options.model_config_file))
-                    text = found
-                self.models.look()
+                now = time.monotonic()
+                if due.get("configuration", now + 1) <= now:
+                    due["configuration"] = now + waits["configuration"]
+                    found = Path(path).read_bytes()
+                    if found != known:
+                        known = found
+                        self.models.configure(configuration.read_models(path))
+                        self.models.look()
+                if due.get("folders", now + 1) <= now:
+                    due["folders"] = now + waits["folders"]
+                    self.models.look()
             except Exception as error:  # whatever it is, what is served goes on
                 log.error("%s: %s", type(error).__name__, error)
 
