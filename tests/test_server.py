@@ -367,7 +367,9 @@ def test_sigterm_loses_nothing(models):
 
 def test_a_token(models, tmp_path):
     (tmp_path / "token").write_text("secret\n")
-    with server(models / "add", "--token-file", tmp_path / "token") as process:
+    (tmp_path / "session").write_text("intra_op_parallelism_threads: 1 use_per_session_threads: true")
+    flags = ["--token-file", tmp_path / "token", "--tensorflow_session_config_file", tmp_path / "session"]
+    with server(models / "add", *flags) as process:
         assert ask(f"{process.url}/healthz")[0] == 200
         assert predict(process.url, {"instances": [1.0]})[0] == 401
         assert ask(f"{process.url}/monitoring/prometheus/metrics")[0] == 401
@@ -426,6 +428,9 @@ def test_wrong_arguments(keras_bert, tmp_path, run_folder, models):
         )
         assert code == 1
         assert message in err
+    (tmp_path / "session").write_text("intra_threads: 1")
+    flags = ["--tensorflow-session-config-file", tmp_path / "session"]
+    assert "must be a ConfigProto as text" in keras_bert("serve", models / "add", *flags)[2]
     (tmp_path / "token").write_text("\n")
     assert "token is empty" in keras_bert("serve", models / "add", "--token-file", tmp_path / "token")[2]
     shutil.copytree(models / "add", tmp_path / "add")
