@@ -281,6 +281,8 @@ def main():
     """Runs the command line; what a user can repair is one line on standard error and exit code 1."""
     warnings.showwarning = lambda message, *_: print(f"keras-bert: warning: {message}", file=sys.stderr)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what goes wrong is an exception too
+    if sys.argv[1:2] == ["serve"]:
+        sys.argv[1:] = cli_serving.with_switches(sys.argv[1:])
     try:
         app()
     except Exception as error:

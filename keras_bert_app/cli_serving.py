@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,20 @@ from keras_bert_app.quiet import quiet_import
 
 # The flags of TensorFlow Serving are written with underscores; both are taken.
 CONTEXT = {"token_normalize_func": lambda name: name.replace("_", "-")}
+SWITCH = re.compile(
+    r"--(?P<name>(?:enable|allow|rest[_-]api[_-]enable)[\w-]*)=(?P<value>true|false|1|0)", re.I
+)
+
+
+def with_switches(arguments):
+    """Arguments with `--enable_batching=true`, as TensorFlow Serving takes it, as `--enable-batching`."""
+    for argument in arguments:
+        found = SWITCH.fullmatch(argument)
+        if found:
+            is_on = found["value"].lower() in ("true", "1")
+            yield f"--{'' if is_on else 'no-'}{found['name'].replace('_', '-')}"
+        else:
+            yield argument
 
 
 def serve(
@@ -26,7 +41,19 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Where to listen; 0.0.0.0 is everywhere: mind that anybody may ask then.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "--rest-api-port", help="Where to listen.")] = 8501,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen.")] = 8501,
+    rest_api_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="The same, as TensorFlow Serving calls it; its --port is for gRPC."
+        ),
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option(help="With --model-base-path: what the model is called.")
+    ] = None,
+    model_base_path: Annotated[
+        Path | None, typer.Option(help="TensorFlow Serving's: the folder of one model.")
+    ] = None,
     model_config_file: Annotated[
         str | None,
         typer.Option(help="TensorFlow Serving's: names, base paths, version policies and labels as text."),
@@ -40,9 +67,7 @@ def serve(
     rest_api_timeout_in_ms: Annotated[int, typer.Option(help="A request that takes longer gets a 504.")] = (
         30_000
     ),
-    rest_api_enable_cors_support: Annotated[
-        bool, typer.Option("--rest-api-enable-cors-support", help="Send CORS headers.")
-    ] = False,
+    rest_api_enable_cors_support: Annotated[bool, typer.Option(help="Send CORS headers.")] = False,
     enable_batching: Annotated[
         bool, typer.Option(help="Run the rows of requests that come together in one go.")
     ] = True,
@@ -58,10 +83,7 @@ def serve(
     ] = None,
     allow_version_labels_for_unavailable_models: Annotated[
         bool,
-        typer.Option(
-            "--allow-version-labels-for-unavailable-models",
-            help="Let a label name a version that is not loaded.",
-        ),
+        typer.Option(help="Let a label name a version that is not loaded."),
     ] = False,
     max_num_load_retries: Annotated[
         int, typer.Option(help="How often to try again to load a version that is broken.")
@@ -72,10 +94,7 @@ def serve(
     ] = True,
     enable_signature_method_name_check: Annotated[
         bool,
-        typer.Option(
-            "--enable-signature-method-name-check",
-            help="Classify and regress only with signatures that are marked for it.",
-        ),
+        typer.Option(help="Classify and regress only with signatures that are marked for it."),
     ] = False,
     tensorflow_session_config_file: Annotated[
         str | None,
@@ -96,40 +115,56 @@ def serve(
         int, typer.Option(help="After that: how long requests that are under way may take.")
     ] = 30,
 ):
-    """Serve SavedModels over TensorFlow Serving's REST contract, with new versions as they come."""
-    options = {name: value for name, value in locals().items() if name not in NOT_OPTIONS}
-    if bool(folders) == bool(model_config_file):
-        raise ValueError("give the folders of models, or --model-config-file")
+    """Serve SavedModels over TensorFlow Serving's REST contract, with new versions as they come.
+
+    keras-bert serve saved_models/reviews
+    """
+    sources = [bool(folders), model_config_file is not None, model_base_path is not None]
+    if sum(sources) != 1 or (model_name is not None) != (model_base_path is not None):
+        raise ValueError(
+            "give the folders of models, or --model-config-file, or --model-name and --model-base-path"
+        )
     quiet_import()
     import keras_bert_app.serving.configuration as configuration
+    from keras_bert_app.serving.models import ModelConfig
     from keras_bert_app.serving.scheduler import Batching
     from keras_bert_app.serving.server import Options, run
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("keras_bert_app").setLevel(logging.INFO)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     batching = configuration.read_batching(batching_parameters_file) if batching_parameters_file else {}
-    options["batching"] = Batching(**batching, enabled=enable_batching)
+    options = Options(
+        host=host,
+        port=port if rest_api_port is None else rest_api_port,
+        rest_api_timeout_in_ms=rest_api_timeout_in_ms,
+        rest_api_enable_cors_support=rest_api_enable_cors_support,
+        model_config_file=model_config_file,
+        model_config_file_poll_wait_seconds=model_config_file_poll_wait_seconds,
+        file_system_poll_wait_seconds=file_system_poll_wait_seconds,
+        allow_version_labels_for_unavailable_models=allow_version_labels_for_unavailable_models,
+        max_num_load_retries=max_num_load_retries,
+        load_retry_interval_micros=load_retry_interval_micros,
+        enable_model_warmup=enable_model_warmup,
+        enable_signature_method_name_check=enable_signature_method_name_check,
+        batching=Batching(**batching, enabled=enable_batching),
+        max_body_bytes=max_body_bytes,
+        access_log=access_log,
+        shutdown_delay_seconds=shutdown_delay_seconds,
+        shutdown_timeout_seconds=shutdown_timeout_seconds,
+    )
     if monitoring_config_file:
-        options["metrics_path"] = configuration.read_monitoring(monitoring_config_file)
+        options.metrics_path = configuration.read_monitoring(monitoring_config_file)
     if tensorflow_session_config_file:
-        options["session_config"] = configuration.read_session_config(tensorflow_session_config_file)
+        options.session_config = configuration.read_session_config(tensorflow_session_config_file)
     if token_file:
-        options["token"] = token_file.read_text(encoding="utf-8").strip()
-        if not options["token"]:
+        options.token = token_file.read_text(encoding="utf-8").strip()
+        if not options.token:
             raise ValueError(f"{token_file} is empty: write a token into it")
     if model_config_file:
         configs = configuration.read_models(model_config_file)
+    elif model_base_path:
+        configs = [ModelConfig(model_name, model_base_path)]
     else:
         configs = configuration.models_in(folders)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    run(configs, Options(**options))
-
-
-NOT_OPTIONS = (
-    "folders",
-    "enable_batching",
-    "batching_parameters_file",
-    "monitoring_config_file",
-    "tensorflow_session_config_file",
-    "token_file",
-)
+    run(configs, options)

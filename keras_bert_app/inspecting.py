@@ -67,7 +67,7 @@ def inspect(folder):
         "text_operations": sorted(serving_ops.TEXT_OPERATIONS & set(operations)),
         "not_served": serving_ops.not_served(graph.graph_def),
         "warm_up": _warm_ups(path),
-        "request": {"instances": [_example(signatures, about)]} if "serving_default" in signatures else None,
+        "request": _request(signatures, about),
     }
 
 
@@ -104,6 +104,8 @@ def _parameters(path):
 
     import tensorflow as tf
 
+    if not (path / "variables" / "variables.index").exists():
+        return 0
     reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
     shapes = reader.get_variable_to_shape_map()
     types = reader.get_variable_to_dtype_map()
@@ -116,13 +118,15 @@ def _warm_ups(path):
     return sum(1 for _ in warm_up.read_requests(path / warm_up.FILE)) if (path / warm_up.FILE).exists() else 0
 
 
-def _example(signatures, about):
-    """A row that `serving_default` takes."""
-    inputs = signatures["serving_default"]["inputs"]
+def _request(signatures, about):
+    """A request that `serving_default` takes, None if it takes nothing."""
+    inputs = signatures.get("serving_default", {}).get("inputs")
+    if not inputs:
+        return None
     row = about.get("example") or {
         name: _value(kind, (shape or [None])[1:]) for name, (kind, shape) in inputs.items()
     }
-    return row if len(row) > 1 else next(iter(row.values()))
+    return {"instances": [row if len(row) > 1 else next(iter(row.values()))]}
 
 
 def _value(kind, shape):

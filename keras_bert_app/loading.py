@@ -130,7 +130,10 @@ def _load_run(folder, options):
 
 def _is_exported(folder):
     """True for what `export` has written for another runtime."""
-    return any((folder / name).is_file() for name, _ in FORMATS.values())
+    if not any((folder / name).is_file() for name, _ in FORMATS.values()):
+        return False
+    config = _read_json(folder / "config.json")
+    return isinstance(config, dict) and "format" in config  # others put an ONNX model beside the weights
 
 
 def _load_exported(folder, options):

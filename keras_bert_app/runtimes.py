@@ -61,8 +61,8 @@ def open_litert(path, outputs):
 
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(path, num_threads=os.cpu_count())
-    return lambda inputs: interpreter.get_signature_runner()(**inputs)
+    run = Interpreter(path, num_threads=os.cpu_count()).get_signature_runner()
+    return lambda inputs: run(**inputs)
 
 
 def open_onnx(path, outputs):

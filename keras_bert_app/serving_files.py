@@ -1,5 +1,6 @@
 """What TensorFlow Serving needs beside a model: configuration, a compose file, Kubernetes manifests."""
 
+import re
 from pathlib import Path
 
 import yaml
@@ -22,7 +23,8 @@ model_config_list {{
     model_platform: "tensorflow"
     # The two newest versions, so that there is one to go back to.
     model_version_policy {{ latest {{ num_versions: 2 }} }}
-    # /v1/models/{name}/labels/stable:predict is this version until the label is given to another.
+    # /v1/models/{name}/labels/stable:predict is this version. Give the label to a newer one, here or with
+    # keras-bert export --serving-files, before there are two that are newer.
     version_labels {{ key: "stable" value: {version} }}
   }}
 }}
@@ -31,6 +33,7 @@ model_config_list {{
 BATCHING = """\
 # --enable_batching --batching_parameters_file; keras-bert serve reads it too.
 # Texts are padded within the graph, to the longest of a batch: rows need no padding before they are joined.
+# Requests with ids, or with choices, are joined only if all have the same width: send them padded to one.
 max_batch_size { value: 32 }
 # How long the first request of a batch waits for others. On a CPU more would only add to its latency.
 batch_timeout_micros { value: 2000 }
@@ -62,6 +65,8 @@ ARGUMENTS = [
     "--enable_batching=true",
     f"--batching_parameters_file={CONFIG}/batching.config",
     f"--monitoring_config_file={CONFIG}/monitoring.config",
+    # A label is in the configuration before its version is loaded.
+    "--allow_version_labels_for_unavailable_models=true",
     "--file_system_poll_wait_seconds=5",
 ]
 
@@ -75,9 +80,17 @@ def write(folder, version):
 
     Returns:
         Path of the folder written.
+
+    Raises:
+        ValueError: the folder's name cannot be that of a model.
     """
     folder = Path(folder).resolve()
     name = folder.name
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise ValueError(
+            f"the folder is called {name!r}: name it with letters, digits, '.', '_' and '-' alone, as it is "
+            "the name of the model in paths"
+        )
     target = folder / "serving"
     configs = {
         "models.config": MODELS.format(name=name, version=version),
@@ -104,6 +117,11 @@ def _as_yaml(comment, *documents):
     return f"# {comment}\n" + yaml.safe_dump_all(documents, sort_keys=False)
 
 
+def _resource_name(name):
+    """The name of a model as Kubernetes takes names: RFC 1123."""
+    return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-") or "model"
+
+
 def compose(name):
     """A service of Docker Compose, to be started from the folder `serving`."""
     return {
@@ -118,7 +136,6 @@ def compose(name):
                 "tmpfs": ["/tmp"],
                 "restart": "unless-stopped",
                 "mem_limit": "2g",
-                "cpus": 4,
                 "healthcheck": {
                     # The image has no curl: bash opens the port itself.
                     "test": ["CMD", "bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{PORT}"],
@@ -134,7 +151,8 @@ def compose(name):
 
 def kubernetes(name, configs):
     """A ConfigMap with the configuration, a Deployment and a Service."""
-    labels = {"app": name}
+    app = _resource_name(name)
+    labels = {"app": app}
     ready = {"httpGet": {"path": STATUS_PATH.format(name=name), "port": "http"}}
     container = {
         "name": "serving",
@@ -171,7 +189,7 @@ def kubernetes(name, configs):
         "containers": [container],
         "volumes": [
             {"name": "models", "persistentVolumeClaim": {"claimName": "models", "readOnly": True}},
-            {"name": "config", "configMap": {"name": f"{name}-config"}},
+            {"name": "config", "configMap": {"name": f"{app}-config"}},
             {"name": "temporary", "emptyDir": {}},
         ],
     }
@@ -184,13 +202,13 @@ def kubernetes(name, configs):
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": f"{name}-config", "labels": labels},
+            "metadata": {"name": f"{app}-config", "labels": labels},
             "data": configs,
         },
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {"name": name, "labels": labels},
+            "metadata": {"name": app, "labels": labels},
             "spec": {
                 "replicas": 2,
                 "selector": {"matchLabels": labels},
@@ -201,7 +219,7 @@ def kubernetes(name, configs):
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": name, "labels": labels},
+            "metadata": {"name": app, "labels": labels},
             "spec": {"selector": labels, "ports": [{"name": "http", "port": PORT, "targetPort": "http"}]},
         },
     )
@@ -212,7 +230,7 @@ def kserve(name):
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": {"name": name},
+        "metadata": {"name": _resource_name(name)},
         "spec": {
             "predictor": {
                 "minReplicas": 1,

@@ -83,16 +83,20 @@ def write_requests(path, found):
 
 
 def read_requests(path):
-    """`(signature, arrays)` of each request in a file of `PredictionLog` records.
+    """`(signature, arrays)` of each predict, classify and regress request in a file of `PredictionLog`s.
 
     Raises:
-        ValueError: there is a request that is neither predict, classify nor regress.
+        ValueError: the file is damaged.
     """
     import tensorflow as tf
+    from google.protobuf.message import DecodeError
     from tensorflow_serving.apis import prediction_log_pb2
 
     for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        log = prediction_log_pb2.PredictionLog.FromString(record)
+        try:
+            log = prediction_log_pb2.PredictionLog.FromString(record)
+        except DecodeError as error:
+            raise ValueError(f"{path} is damaged ({error}): export the model again") from None
         kind = log.WhichOneof("log_type")
         if kind == "predict_log":
             request = log.predict_log.request
@@ -101,6 +105,6 @@ def read_requests(path):
             request = getattr(log, kind).request
             examples = request.input.example_list.examples
             arrays = {"inputs": np.array([e.SerializeToString() for e in examples], object)}
-        else:
-            raise ValueError(f"{path}: a warm-up request is a {kind}: only predict, classify and regress are")
+        else:  # multi-inference and sessions, which there is no REST for
+            continue
         yield request.model_spec.signature_name, arrays

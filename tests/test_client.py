@@ -1,4 +1,5 @@
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -100,6 +101,22 @@ def test_what_is_refused(address, status, body, code, message):
         Client(address.url).predict(["a"])
     assert (raised.value.code, raised.value.http_status) == (code, status)
     assert len(address.seen) == 1
+
+
+def test_what_json_has(address):
+    with pytest.raises(ValueError, match="'Hey!' is one text: give a list"):
+        Client(address.url).predict("Hey!")
+    address.replies = [(200, {"predictions": [{"b64": "aGVsbG8="}]})]
+    assert Client(address.url).predict(["a"]) == [{"embedding": {"b64": "aGVsbG8="}}]
+    Client(address.url).predict([[float("nan")]])
+    assert str(address.seen[-1][1]["instances"]) == "[[nan]]"
+
+
+def test_a_server_that_does_not_answer():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/models/m"
+        with pytest.raises(TimeoutError, match="does not answer within 0.1 seconds"):
+            Client(url, timeout=0.1, retries=1).predict(["a"])
 
 
 def test_no_server():

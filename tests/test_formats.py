@@ -75,6 +75,22 @@ def test_all_tasks(tmp_path, encoder, format, task, inputs):
                 assert found[name] == value
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_model_that_was_trained_in_bfloat16(tmp_path, encoder, format):
+    preprocessor, _ = encoder
+    folder = write_trainable(tmp_path / "pretrained")
+    models = []
+    for dtype in ("mixed_bfloat16", "float32"):
+        task = kba.TextClassification(labels=["a", "b"])
+        models.append(
+            TaskModel(task, preprocessor, task.build(kba.from_pretrained(folder, dtype=dtype)[1], 0.1))
+        )
+    models[1].model.set_weights(models[0].model.get_weights())
+    path, check = exported(models[0], tmp_path / "m", format)
+    np.testing.assert_allclose(kba.load(path).outputs(TEXTS), models[1].outputs(TEXTS), atol=1e-5)
+    assert check["difference"] < 1e-5
+
+
 @pytest.mark.parametrize("format", [ONE])
 def test_masked_words(tmp_path, format):
     model = kba.load(task="fill-mask")
@@ -97,9 +113,15 @@ def test_what_is_loaded(tmp_path, run_folder, format):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"damaged.model\.onnx is damaged or no model of onnx: .*Export it"):
         kba.load(tmp_path / "damaged")
-    (tmp_path / "damaged" / "config.json").write_text("{}")
+    (tmp_path / "damaged" / "config.json").write_text('{"format": "onnx"}')
     with pytest.raises(ValueError, match="damaged is damaged .*: export the model again"):
         kba.load(tmp_path / "damaged")
+
+
+def test_an_onnx_model_beside_weights_of_somebody_else(tmp_path, run_folder):
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / "model.onnx").write_bytes(b"of somebody else")
+    assert kba.load(tmp_path / "run")(["a great film"])[0]["label"] == "positive"
 
 
 @pytest.mark.parametrize("format", [ONE])

@@ -8,7 +8,7 @@ from conftest import not_served
 from serving import save_model
 
 import keras_bert_app as kba
-from keras_bert_app import inspecting
+from keras_bert_app import inspecting, serving_files
 from keras_bert_app.serving import configuration
 
 
@@ -81,6 +81,18 @@ def test_a_model_of_somebody_else(tmp_path):
     assert "runs in TensorFlow Serving 2.12 and newer: no: EagerPyFunc" in inspecting.show(found)
 
 
+def test_a_model_that_takes_nothing(tmp_path):
+    import tensorflow as tf
+
+    @tf.function(input_signature=[])
+    def one():
+        return {"y": tf.constant(1.0)}
+
+    found = inspecting.inspect(save_model(tmp_path / "one", serving_default=one))
+    assert (found["request"], found["parameters"]) == (None, 0)
+    assert "curl" not in inspecting.show(found)
+
+
 def test_what_is_no_saved_model(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no SavedModel in .*: give the folder"):
         inspecting.inspect(tmp_path)
@@ -126,6 +138,18 @@ def test_serving_files(tmp_path, run_folder, keras_bert):
     names = re.findall(r"=/config/(\S+)", " ".join(service["command"]))
     assert {*names} <= {file.name for file in (folder / "serving").iterdir()}
     assert kba.inspect(folder)["version"] == 2  # the folder is no version
+
+
+def test_names_of_folders(tmp_path):
+    for name, resource in (("My_movie.Reviews", "my-movie-reviews"), ("___", "model")):
+        (tmp_path / name).mkdir()
+        written = serving_files.write(tmp_path / name, 3)
+        manifests = list(yaml.safe_load_all((written / "kubernetes.yaml").read_text()))
+        assert manifests[1]["metadata"]["name"] == resource
+        assert f"/models/{name}" in (written / "models.config").read_text()
+    (tmp_path / 'a"b').mkdir()
+    with pytest.raises(ValueError, match="name it with letters, digits"):
+        serving_files.write(tmp_path / 'a"b', 3)
 
 
 def test_monitoring_can_be_off(tmp_path):

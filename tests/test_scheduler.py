@@ -80,8 +80,8 @@ def test_rows_of_like_length_share_runs():
     found = wait(Scheduler(Batching(num_batch_threads=1)), signature, *inputs)
     assert [outputs["y"].tolist() for outputs in found] == [[len(text)] for text in texts]
     assert [[len(text) for text in texts] for texts in signature.runs[1:]] == [
-        [1, 2, 3, 4, 5],
         [900, 910, 920, 950],
+        [1, 2, 3, 4, 5],
     ]
 
 
@@ -130,12 +130,47 @@ def test_rows_that_get_lost_are_asked_for_alone():
     assert [outputs["y"].tolist() for outputs in found] == [[2], [4], [6]]
 
 
+def test_a_large_request_lets_others_through():
+    signature = Signature()
+    batching = Batching(num_batch_threads=1, max_batch_size=2)
+    wait(Scheduler(batching), signature, numbers(*range(1, 9)), numbers(100))
+    assert signature.runs[1] == [1, 2]
+    assert 100 in signature.runs[2]
+    assert sorted(number for run in signature.runs for number in run) == [*range(9), 100]
+
+
+def test_a_large_request_that_is_given_up_does_not_run_on():
+    signature = Signature()
+    scheduler = Scheduler(Batching(num_batch_threads=1, max_batch_size=2))
+
+    async def give_up():
+        signature.open.clear()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await scheduler.run(signature, numbers(*range(100)))
+        signature.open.set()
+        return await scheduler.run(signature, numbers(3))
+
+    assert run(scheduler, give_up())[0]["y"].tolist() == [6]
+    assert signature.runs == [[0, 1], [3]]
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_a_run_that_breaks_is_answered(joins, caplog):
+    class Broken(Signature):
+        def __call__(self, arrays):
+            raise MemoryError("no room")
+
+    (found,) = run(scheduler := Scheduler(Batching()), scheduler.run(Broken(joins), numbers(1)))
+    assert (found.code, found.message) == ("INTERNAL", "MemoryError: no room")
+
+
 def test_a_full_queue_refuses():
     batching = Batching(max_batch_size=1, max_enqueued_batches=2, num_batch_threads=1)
     found = wait(Scheduler(batching), Signature(), numbers(1), numbers(2), numbers(3), numbers(4))
     refused = [error for error in found if isinstance(error, ServingError)]
     assert [error.http_status for error in refused] == [503, 503]
-    assert "is full; 2 requests wait" in refused[0].message
+    assert "is full; 2 rows wait" in refused[0].message
     assert [outputs["y"].tolist() for outputs in found[:2]] == [[2], [4]]
 
 

@@ -148,6 +148,7 @@ def test_a_long_text(url):
     status, found = predict(url, gzip.compress(b'{"instances": [1.0]}'), **{"Content-Encoding": "gzip"})
     assert (status, found) == (200, {"predictions": [3.0]})
     assert predict(url, b"no gzip", **{"Content-Encoding": "gzip"})[0] == 400
+    assert predict(url, gzip.compress(b" " * 100_001), **{"Content-Encoding": "gzip"})[0] == 413
 
 
 def test_examples(url):
@@ -207,6 +208,8 @@ def test_errors_of_the_graph(url):
         ("GET", "/v1/foo", 400),
         ("GET", "/foo", 404),
         ("GET", "/v1/models/add/versions/18446744073709551615", 400),
+        ("GET", f"/v1/models/add/versions/{'9' * 5000}", 400),
+        ("GET", f"/v1/models/add/versions/{'0' * 5000}1", 200),
         ("OPTIONS", "/v1/models/add", 400),
         ("GET", "/healthz", 200),
         ("GET", "/readyz", 200),
@@ -244,11 +247,14 @@ def test_a_stalled_client_blocks_nobody(url):
 
 def test_the_log_has_a_line_for_each_request(url, models):
     predict(url, {"instances": ["secret"]}, "add")
+    wait_until(lambda: '"request_bytes": 25' in (models / "log").read_text())
     lines = [line for line in (models / "log").read_text().splitlines() if line.startswith("{")]
     line = json.loads(lines[-1])
     assert (line["method"], line["path"], line["status"]) == ("POST", "/v1/models/add:predict", 400)
     assert line["request_bytes"] == 25
     assert line["milliseconds"] > 0
+    ask(f"{url}/nothing")
+    wait_until(lambda: '"path": "/nothing", "status": 404' in (models / "log").read_text())
 
 
 def test_many_at_once(url):
@@ -369,14 +375,39 @@ def test_a_token(models, tmp_path):
     (tmp_path / "token").write_text("secret\n")
     (tmp_path / "session").write_text("intra_op_parallelism_threads: 1 use_per_session_threads: true")
     flags = ["--token-file", tmp_path / "token", "--tensorflow_session_config_file", tmp_path / "session"]
-    with server(models / "add", *flags) as process:
+    flags += [
+        "--model_name",
+        "add",
+        "--model_base_path",
+        models / "add",
+        "--rest_api_enable_cors_support=true",
+    ]
+    with server(*flags, "--enable_batching=false") as process:
         assert ask(f"{process.url}/healthz")[0] == 200
         assert predict(process.url, {"instances": [1.0]})[0] == 401
         assert ask(f"{process.url}/monitoring/prometheus/metrics")[0] == 401
         assert predict(process.url, {"instances": [1.0]}, Authorization="Bearer wrong")[0] == 401
-        assert predict(process.url, {"instances": [1.0]}, Authorization="Bearer secret")[0] == 200
+        assert predict(process.url, {"instances": [1.0]}, Authorization="bearer secret")[0] == 200
+        case = {"method": "OPTIONS", "path": "/v1/models/add:predict", "headers": {"Origin": "https://x"}}
+        status, headers, _ = send(process.url, case)
+        assert (status, headers["access-control-allow-headers"]) == (200, "Content-Type, Authorization")
         client = kba.serving.Client(f"{process.url}/v1/models/add", token="secret")
         assert client.predict([1.0]) == [{"y": 3.0}]
+
+
+def test_a_broken_newest_version_at_the_start(models, tmp_path):
+    shutil.copytree(models / "add" / "1", tmp_path / "add" / "1")
+    (tmp_path / "add" / "2").mkdir()
+    shutil.copytree(models / "reviews" / "1", tmp_path / "add" / "3")
+    (tmp_path / "add" / "3" / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no records" * 99)
+    with server(tmp_path / "add", log=tmp_path / "log") as process:
+        found = ask(f"{process.url}/v1/models/add")[1]["model_version_status"]
+        assert [version["state"] for version in found] == ["END", "END", "AVAILABLE"]
+        assert predict(process.url, {"instances": [1.0]}) == (200, {"predictions": [2.0]})
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+    assert (tmp_path / "log").read_text().count("was refused") == 2
 
 
 # What cannot be served
@@ -404,6 +435,11 @@ def test_folders_that_cannot_be_served(keras_bert, tmp_path, make, message):
 def test_wrong_arguments(keras_bert, tmp_path, run_folder, models):
     assert "is a run folder of a training: keras-bert export" in keras_bert("serve", run_folder)[2]
     assert "give the folders of models, or --model-config-file" in keras_bert("serve")[2]
+    assert "give the folders of models, or" in keras_bert("serve", models / "add", "--model-name", "a")[2]
+    (tmp_path / "monitoring").write_text('prometheus_config { enable: true path: "metrics" }')
+    flags = ["--monitoring-config-file", tmp_path / "monitoring"]
+    assert "path is 'metrics': it must start with /" in keras_bert("serve", models / "add", *flags)[2]
+    assert keras_bert("serve", models / "add", "--port", "99999")[0] == 2
     for text, message in (
         ("model_config_list { config { name: 'a' } }", "each config must have a name and a base_path"),
         ("model_config_list { config { nmae: 'a' } }", "m.config: 1:30 : .*nmae.*ModelServerConfig as text"),

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from keras_bert_app.serving import examples, json_values, tensors
+from keras_bert_app.serving import examples, json_values, replies, tensors
 from keras_bert_app.serving.errors import ServingError
 
 FLOAT, DOUBLE, STRING = np.dtype("float32"), np.dtype("float64"), np.dtype(object)
@@ -166,6 +166,22 @@ def test_rows_that_are_no_tensor(rows, inputs, message):
     assert raised.value.http_status == 400
 
 
+@pytest.mark.parametrize("depth", [64, 65, 300, 900, 5000])
+def test_lists_that_are_nested_too_deeply(depth):
+    document = json_values.parse(b'{"a": %b1%b}' % (b"[" * depth, b"]" * depth))
+    for read in (lambda: rows_of([document["a"]], x="int32"), lambda: columns_of(document["a"], x="int32")):
+        with pytest.raises(ServingError, match="nested in more than 63 levels"):
+            read()
+    assert len(json_values.show(document)) < 1100
+
+
+def test_what_is_shown_is_cut():
+    assert json_values.show(["x" * 5000] * 5000).startswith('["xxx')
+    assert len(json_values.show(["x" * 5000] * 5000)) == 1003
+    text = json_values.show(json_values.parse(b'{"a": "\xff"}'))
+    assert json_values.encode(text) == b'{\n    "a": "\xff"\n}'
+
+
 def test_columns_that_are_no_tensor():
     with pytest.raises(ServingError, match="Missing named input: y in 'inputs' object"):
         columns_of({"x": [1]}, x="int32", y="int32")
@@ -184,29 +200,29 @@ def test_replies():
         "i": np.array([[[1], [2]], [[3], [4]]], np.int64),
         "b": np.array([True, False]),
     }
-    rows = tensors.to_rows(outputs)
+    rows = replies.to_rows(outputs)
     assert rows.decode() == (
         '{"predictions": [{"f": [1.5, 2.0], "s": "a", "s_bytes": {"b64": "aGVsbG8="}, "i": [[1], [2]], '
         '"b": true}, {"f": [3.0, NaN], "s": "\\"\u00e9", "s_bytes": {"b64": "/w=="}, "i": [[3], [4]], '
         '"b": false}]}'
     )
-    columns = json.loads(tensors.to_columns(outputs))["outputs"]
+    columns = json.loads(replies.to_columns(outputs))["outputs"]
     assert columns["i"] == outputs["i"].tolist()
     assert columns["b"] == [True, False]
-    assert tensors.to_columns({"y": np.array(3.5, FLOAT)}) == b'{"outputs": 3.5}'
-    assert tensors.to_rows({"y": np.zeros((0, 2), FLOAT)}) == b'{"predictions": []}'
-    assert tensors.to_rows({"y": np.zeros((2, 0), FLOAT)}) == b'{"predictions": [[], []]}'
+    assert replies.to_columns({"y": np.array(3.5, FLOAT)}) == b'{"outputs": 3.5}'
+    assert replies.to_rows({"y": np.zeros((0, 2), FLOAT)}) == b'{"predictions": []}'
+    assert replies.to_rows({"y": np.zeros((2, 0), FLOAT)}) == b'{"predictions": [[], []]}'
 
 
 def test_replies_that_json_cannot_have():
     with pytest.raises(ServingError, match="Tensor name: y has no shape information"):
-        tensors.to_rows({"y": np.array(1.0)})
+        replies.to_rows({"y": np.array(1.0)})
     with pytest.raises(ServingError, match="b has inconsistent batch size: 3 expecting: 2"):
-        tensors.to_rows({"a": np.zeros(2), "b": np.zeros(3)})
+        replies.to_rows({"a": np.zeros(2), "b": np.zeros(3)})
     with pytest.raises(ServingError, match="tensor type: half"):
-        tensors.to_rows({"y": np.zeros(2, np.float16)})
+        replies.to_rows({"y": np.zeros(2, np.float16)})
     with pytest.raises(ServingError, match="tensor type: complex64"):
-        tensors.to_columns({"y": np.zeros(2, np.complex64)})
+        replies.to_columns({"y": np.zeros(2, np.complex64)})
 
 
 def test_examples():

@@ -1,9 +1,11 @@
 """A client of the REST contract, for `keras-bert serve` and TensorFlow Serving alike."""
 
+import json
 import re
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ReadTimeoutError
 from urllib3.util import Retry
 
 from keras_bert_app.serving.errors import HTTP_STATUS, ServingError
@@ -76,6 +78,8 @@ class Client:
             ServingError: the server refuses the request; `code` and `http_status` say why.
             ConnectionError, TimeoutError: there is no server, or it does not answer in time.
         """
+        if isinstance(inputs, str):
+            raise ValueError(f"{inputs!r:.80} is one text: give a list")
         inputs = list(inputs)
         answers = []
         outputs = None
@@ -86,9 +90,10 @@ class Client:
             if signature_name:
                 body["signature_name"] = signature_name
             for answer in self._send("POST", ":predict", body)["predictions"]:
-                if not isinstance(answer, dict):  # one output alone comes without its name
+                # One output alone comes without its name.
+                if not isinstance(answer, dict) or answer.keys() == {"b64"}:
                     outputs = outputs or list(self.signature(signature_name)["outputs"])
-                    answer = {outputs[0]: answer}
+                    answer = {outputs[0]: answer} if len(outputs) == 1 else answer
                 answers.append(answer)
         return answers
 
@@ -118,11 +123,16 @@ class Client:
         return [dict(zip(order, row, strict=True)) if isinstance(row, tuple) else row for row in inputs]
 
     def _send(self, method, path, body=None):
+        data = None if body is None else json.dumps(body)  # which, unlike requests, writes NaN
+        headers = {"Content-Type": "application/json"}
         try:
-            reply = self.session.request(method, self.url + path, json=body, timeout=self.timeout)
-        except requests.exceptions.Timeout as error:
-            raise TimeoutError(f"{self.url} does not answer within {self.timeout} seconds") from error
-        except (requests.exceptions.ConnectionError, requests.exceptions.RetryError) as error:
+            reply = self.session.request(
+                method, self.url + path, data=data, headers=headers, timeout=self.timeout
+            )
+        except (requests.exceptions.Timeout, requests.exceptions.ConnectionError) as error:
+            reason = getattr(error.args[0], "reason", None) if error.args else None
+            if isinstance(error, requests.exceptions.Timeout) or isinstance(reason, ReadTimeoutError):
+                raise TimeoutError(f"{self.url} does not answer within {self.timeout} seconds") from error
             raise ConnectionError(f"{self.url} cannot be reached: {error}") from error
         try:
             found = reply.json()

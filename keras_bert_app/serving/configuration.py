@@ -137,6 +137,8 @@ def read_monitoring(path):
         OSError, ValueError: it cannot be read.
     """
     found = _read(path, _message_class("MonitoringConfig")()).prometheus_config
+    if found.path and not found.path.startswith("/"):
+        raise ValueError(f"{path}: path is {found.path!r}: it must start with /")
     return (found.path or METRICS_PATH) if found.enable else None
 
 

@@ -99,10 +99,23 @@ def _shallow(text):
 
 
 def show(value):
-    """A value in the message of an error."""
+    """A value in the message of an error, cut if it is large."""
     options = {"number_mode": rapidjson.NM_NAN, "write_mode": rapidjson.WM_SINGLE_LINE_ARRAY, "indent": 4}
-    text = rapidjson.dumps(value, ensure_ascii=False, **options)
+    text = rapidjson.dumps(_clipped(value), ensure_ascii=False, **options).translate(AS_BYTES)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _clipped(value, depth=20):
+    """As much of a value as can be shown."""
+    if isinstance(value, str):
+        return value[:SHOWN]
+    if isinstance(value, list | dict) and not depth:
+        return "..."
+    if isinstance(value, list):
+        return [_clipped(item, depth - 1) for item in value[:SHOWN]]
+    if isinstance(value, dict):
+        return {key: _clipped(item, depth - 1) for key, item in list(value.items())[:SHOWN]}
+    return value
 
 
 def type_name(value):

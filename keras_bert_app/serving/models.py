@@ -114,8 +114,19 @@ class Models:
             for number in old:
                 self._unload(name, number)
 
+    def fall_back(self):
+        """For a model without a version that can be loaded, the next older one that can."""
+        for name, config in self.configs.items():
+            if config.policy[0] != "latest":
+                continue
+            older = dataclasses.replace(config, policy=("all",)).versions()
+            for number in sorted(older, reverse=True):
+                if self._available(name):
+                    break
+                self._load(name, number, older[number])
+
     def _settled(self, known, number):
-        """True if a version is loaded or will never be."""
+        """True if a version is loaded, or was refused."""
         version = known.get(number)
         return version is not None and (version.servable is not None or version.state == "END")
 
@@ -130,13 +141,16 @@ class Models:
         start = time.monotonic()
         try:
             servable = self.load(folder)
-        except ServingError as error:
+        except Exception as error:
+            if not isinstance(error, ServingError):
+                log.exception("model %s version %d", name, number)
+                error = ServingError(f"{folder} cannot be loaded: {error}", "INTERNAL")
             with self.lock:
                 version.error, version.state = error, "END"
                 version.failures += 1
                 again = version.failures <= self.max_num_load_retries
                 version.next_try = start + self.load_retry_interval if again else float("inf")
-            log.error("model %s version %d was refused: %s", name, number, error.message)
+            log.error("model %s version %d was refused: %s", name, number, version.error.message)
             return
         with self.lock:
             version.servable, version.error, version.state = servable, None, "AVAILABLE"

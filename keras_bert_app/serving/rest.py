@@ -9,7 +9,7 @@ import json
 import re
 import urllib.parse
 
-from keras_bert_app.serving import examples, tensors
+from keras_bert_app.serving import examples, replies, tensors
 from keras_bert_app.serving.errors import ServingError
 from keras_bert_app.serving.json_values import parse, show
 
@@ -29,12 +29,14 @@ class Reply:
         body: bytes.
         error: what went wrong.
         model, verb: what was asked, as far as it is known.
+        media_type: of the body.
     """
 
     body: bytes = b""
     error: ServingError | None = None
     model: str = ""
     verb: str = ""
+    media_type: str = "application/json"
 
     @property
     def http_status(self):
@@ -70,7 +72,8 @@ class Rest:
             if found:
                 name, number, label, what = found.groups()
                 reply.model = urllib.parse.unquote(name or "", errors="surrogateescape")
-                if number is not None and int(number) >= 2**63:
+                number = number and (number.lstrip("0") or "0")
+                if number and (len(number) > 19 or int(number) >= 2**63):
                     reply.error = ServingError(f"Failed to convert version: {number} to numeric.")
                     return reply  # without a body: TensorFlow Serving has none either
                 number = None if number is None else int(number)
@@ -212,9 +215,9 @@ def _read_predict(document, inputs):
             raise ServingError(f"JSON Value: {show(document)} Excepting 'instances' to be an list/array")
         if not rows:
             raise ServingError(f"JSON Value: {show(document)} No values in 'instances' array")
-        return tensors.from_rows(rows, inputs), tensors.to_rows
+        return tensors.from_rows(rows, inputs), replies.to_rows
     if "inputs" in document:
-        return tensors.from_columns(document["inputs"], inputs), tensors.to_columns
+        return tensors.from_columns(document["inputs"], inputs), replies.to_columns
     raise ServingError("Missing 'inputs' or 'instances' key")
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import collections
-import contextlib
 import dataclasses
+import functools
+import itertools
+import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from keras_bert_app.serving.errors import ServingError
+
+log = logging.getLogger(__name__)
 
 
 def num_cores():
@@ -25,7 +29,7 @@ class Batching:
     Args:
         max_batch_size: rows of a run; a request with more is spread over several.
         batch_timeout_micros: how long an idle thread waits for more rows.
-        max_enqueued_batches: batches that wait at most; what comes then is refused.
+        max_enqueued_batches: batches whose rows wait at most; what comes then is refused.
         num_batch_threads: runs at the same time; by default one for each processor core, at most 4.
         enabled: False to run each request alone.
     """
@@ -39,16 +43,27 @@ class Batching:
 
 @dataclasses.dataclass(eq=False)
 class Task:
-    """A request that waits, or runs."""
+    """A request that waits, or runs.
+
+    Args:
+        rows: the rows that still wait, sorted by length; None for a request that runs alone.
+        lengths: of all its rows.
+        missing: rows without an answer yet.
+    """
 
     signature: object
     arrays: dict
     future: asyncio.Future
-    rows: int
-    outputs: dict | None = None
+    rows: collections.deque | None = None
+    lengths: np.ndarray | None = None
     missing: int = 0
-    failed: bool = False
+    outputs: dict | None = None
     arrival: float = dataclasses.field(default_factory=time.monotonic)
+
+    def finish(self, outputs=None, error=None):
+        """Answers the request, if nobody has yet, and it was not given up."""
+        if not self.future.done():
+            self.future.set_exception(error) if error else self.future.set_result(outputs)
 
 
 class Scheduler:
@@ -56,17 +71,17 @@ class Scheduler:
 
     def __init__(self, batching):
         self.batching = batching
-        self.waiting = collections.deque()  # tasks, the oldest first
-        self.ready = collections.deque()  # functions for a thread
+        self.waiting = collections.deque()  # tasks, the one whose turn it is first
         self.idle = batching.num_batch_threads
         self.threads = ThreadPoolExecutor(batching.num_batch_threads, "run")
+        self.closed = False
         self.timer = None
         self.observe = lambda rows: None
 
     @property
     def pending(self):
-        """How many requests wait for a thread."""
-        return len(self.waiting) + len(self.ready)
+        """How many rows wait for a thread."""
+        return sum(len(task.rows or (0,)) for task in self.waiting if not task.future.done())
 
     async def run(self, signature, arrays):
         """The outputs of a signature for a dict of arrays.
@@ -75,60 +90,72 @@ class Scheduler:
             ServingError: the queue is full, or the run failed.
         """
         limit = self.batching.max_enqueued_batches * self.batching.max_batch_size
-        if self.pending >= limit:
+        task = Task(signature, arrays, asyncio.get_running_loop().create_future())
+        numbers = {len(array) if array.ndim else 0 for array in arrays.values()}
+        if self.batching.enabled and signature.joins and len(numbers) == 1 and min(numbers) > 0:
+            task.missing = min(numbers)
+            task.lengths = _lengths(arrays)
+            task.rows = collections.deque(np.argsort(task.lengths, kind="stable").tolist())
+        pending = self.pending
+        if pending and pending + max(task.missing, 1) > limit:  # one alone may be larger
             raise ServingError(
-                f"The batch scheduling queue to which this task was submitted is full; {self.pending} "
-                "requests wait. Try again later",
+                f"The batch scheduling queue to which this task was submitted is full; {pending} rows wait. "
+                "Try again later",
                 "UNAVAILABLE",
             )
-        rows = {len(array) if array.ndim else -1 for array in arrays.values()}
-        joins = self.batching.enabled and signature.joins and len(rows) == 1 and min(rows) > 0
-        task = Task(signature, arrays, asyncio.get_running_loop().create_future(), min(rows) if joins else 0)
         self.waiting.append(task)
         self._dispatch()
         return await task.future
 
     def close(self):
-        """Lets the threads go, once they are done."""
+        """Lets the threads go, once they are done with what they run."""
+        self.closed = True
         self.threads.shutdown(wait=True, cancel_futures=True)
 
     def _dispatch(self):
         """Gives work to idle threads."""
-        while self.idle and (self.ready or self._form()):
+        while self.idle and not self.closed:
+            tasks, work = self._next()
+            if work is None:
+                return
             self.idle -= 1
-            work = self.ready.popleft()
-            asyncio.get_running_loop().run_in_executor(self.threads, work).add_done_callback(self._done)
+            running = asyncio.get_running_loop().run_in_executor(self.threads, work)
+            running.add_done_callback(functools.partial(self._done, tasks))
 
-    def _done(self, future):
+    def _done(self, tasks, running):
         self.idle += 1
-        finish = future.result()
-        finish()
+        try:
+            running.result()()
+        except Exception as error:  # whoever waits for an answer must get one
+            log.exception("a run failed")
+            for task in tasks:
+                task.finish(error=ServingError(f"{type(error).__name__}: {error}", "INTERNAL"))
         self._dispatch()
 
-    def _form(self):
-        """Makes work of the requests that have waited longest; False if there is none yet."""
-        while self.waiting and self.waiting[0].future.done():  # given up
-            self.waiting.popleft()
+    def _next(self):
+        """The tasks whose turn it is and a function for a thread, `([], None)` if there are none yet."""
+        self.waiting = collections.deque(task for task in self.waiting if not task.future.done())
         if not self.waiting:
-            return False
+            return [], None
         first = self.waiting[0]
-        if not first.rows:
-            self.waiting.popleft()
-            self.ready.append(lambda: self._alone(first))
-            return True
-        tasks, rows = [], 0
-        for task in self.waiting:
-            if rows >= 2 * self.batching.max_batch_size:
-                break
-            if task.signature is first.signature and _fit(task, first) and not task.future.done():
-                tasks.append(task)
-                rows += task.rows
-        if rows < self.batching.max_batch_size and not self._has_waited(first):
-            return False
-        taken = set(map(id, tasks))
-        self.waiting = collections.deque(task for task in self.waiting if id(task) not in taken)
-        self.ready.extend(self._batches(tasks))
-        return True
+        if first.rows is None:
+            return [self.waiting.popleft()], lambda: self._alone(first)
+        most = self.batching.max_batch_size
+        tasks = [task for task in self.waiting if _fit(task, first)]
+        rows = [(task, row) for task in tasks for row in itertools.islice(task.rows, most)][: 4 * most]
+        if len(rows) < most and not self._has_waited(first):
+            return [], None
+        rows.sort(key=lambda pair: pair[0].lengths[pair[1]])
+        lengths = [task.lengths[row] for task, row in rows]
+        mine = rows.index((first, first.rows[0]))
+        chosen = next(part for part in split(lengths, most) if part.start <= mine < part.stop)
+        rows = rows[chosen]
+        for task, row in rows:
+            task.rows.remove(row)
+        self.waiting = collections.deque(task for task in self.waiting if task.rows is None or task.rows)
+        if first.rows:  # the others have their turn before its next rows
+            self.waiting.rotate(-1)
+        return list({id(task): task for task, _ in rows}.values()), lambda: self._together(rows)
 
     def _has_waited(self, task):
         """True if the task has waited long enough for others; else it is looked at again when it has."""
@@ -143,73 +170,62 @@ class Scheduler:
         self.timer = None
         self._dispatch()
 
-    def _batches(self, tasks):
-        """Functions for a thread, each of which runs some rows of the tasks."""
-        rows = [(task, row) for task in tasks for row in range(task.rows)]
-        for task in tasks:
-            task.missing = task.rows
-        columns = {
-            name: np.concatenate([task.arrays[name] for task in tasks]) for name in tasks[0].signature.inputs
+    def _together(self, rows):
+        """Runs rows of several tasks; returns what is left to be done in the event loop."""
+        signature = rows[0][0].signature
+        arrays = {
+            name: np.concatenate([task.arrays[name][row : row + 1] for task, row in rows])
+            for name in signature.inputs
         }
-        lengths = _lengths(columns)
-        order = np.argsort(lengths, kind="stable")
-        for chosen in split(lengths[order], self.batching.max_batch_size):
-            places = order[chosen]
-            arrays = {name: column[places] for name, column in columns.items()}
-            yield self._batch(tasks[0].signature, arrays, [rows[place] for place in places])
-
-    def _batch(self, signature, arrays, rows):
-        def work():
-            try:
-                outputs = signature(arrays)
-                if any(array.ndim == 0 or len(array) != len(rows) for array in outputs.values()):
-                    outputs = None
-            except ServingError:
-                outputs = None
-            return lambda: self._scatter(rows, outputs)
-
-        return work
+        try:
+            outputs = signature(arrays)
+        except ServingError:
+            outputs = None
+        if outputs and any(array.ndim == 0 or len(array) != len(rows) for array in outputs.values()):
+            outputs = None
+        return lambda: self._scatter(rows, outputs)
 
     def _scatter(self, rows, outputs):
         """Gives the rows of a run to their tasks. What went wrong together is tried again alone."""
         self.observe(len(rows))
         for index, (task, row) in enumerate(rows):
-            task.missing -= 1
             if outputs is None:
-                task.failed = True
-            elif not task.failed:
-                if task.outputs is None:
-                    task.outputs = {
-                        name: np.empty((task.rows, *array.shape[1:]), array.dtype)
-                        for name, array in outputs.items()
-                    }
-                for name, array in outputs.items():
-                    task.outputs[name][row] = array[index]
-            if task.missing or task.future.done():
+                if task.rows is not None:
+                    task.rows = None
+                    if task not in self.waiting:
+                        self.waiting.append(task)
                 continue
-            if task.failed:
-                self.ready.append(lambda task=task: self._alone(task))
-            else:
-                task.future.set_result(task.outputs)
+            if task.outputs is None:
+                number = len(task.lengths)
+                task.outputs = {
+                    name: np.empty((number, *array.shape[1:]), array.dtype) for name, array in outputs.items()
+                }
+            for name, array in outputs.items():
+                task.outputs[name][row] = array[index]
+            task.missing -= 1
+            if not task.missing and task.rows is not None:
+                task.finish(task.outputs)
 
     def _alone(self, task):
+        """Runs one task; returns what is left to be done in the event loop."""
         try:
             outputs, error = task.signature(task.arrays), None
         except ServingError as failure:
             outputs, error = None, failure
 
         def finish():
-            self.observe(max(task.rows, 1))
-            with contextlib.suppress(asyncio.InvalidStateError):  # given up meanwhile
-                task.future.set_exception(error) if error else task.future.set_result(outputs)
+            self.observe(1 if task.lengths is None else len(task.lengths))
+            task.finish(outputs, error)
 
         return finish
 
 
 def _fit(task, other):
     """True if the rows of two tasks can stand in one array."""
-    return task.rows and all(
-        task.arrays[name].shape[1:] == array.shape[1:] for name, array in other.arrays.items()
+    return (
+        task.signature is other.signature
+        and task.rows
+        and all(task.arrays[name].shape[1:] == array.shape[1:] for name, array in other.arrays.items())
     )
 
 

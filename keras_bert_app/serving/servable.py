@@ -119,7 +119,7 @@ class Servable:
         except ServingError:
             self.close()
             raise
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        except Exception as error:  # what a damaged file raises depends on which byte is wrong
             self.close()
             message = " ".join(str(error).split())
             raise ServingError(f"{folder} cannot be loaded: {message}", "UNKNOWN") from error

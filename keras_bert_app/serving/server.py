@@ -1,44 +1,26 @@
-"""The server: HTTP around the REST contract, health, metrics, and an end without loss."""
+"""The server: from its start, over new versions and configurations, to an end without loss."""
 
 import asyncio
 import contextlib
 import dataclasses
-import hmac
-import json
 import logging
-import re
 import signal
 import socket
 import sys
 import threading
 import time
-import zlib
 from pathlib import Path
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from keras_bert_app.serving import configuration
-from keras_bert_app.serving.errors import ServingError, phrase
-from keras_bert_app.serving.metrics import Metrics
+from keras_bert_app.serving.application import Application
+from keras_bert_app.serving.bodies import UNPACKED
 from keras_bert_app.serving.models import Models
-from keras_bert_app.serving.rest import Reply, Rest, error_body
 from keras_bert_app.serving.scheduler import Batching, Scheduler, num_cores
 from keras_bert_app.serving.servable import Servable
 
 log = logging.getLogger(__name__)
-
-JSON = "application/json"
-UNPACKED = 100 * 2**20  # bytes of an unpacked body: kMaxUncompressedBytes of TensorFlow Serving
-NOT_FOUND = "<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
-CORS = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "POST, GET",
-    "Access-Control-Allow-Headers": "Content-Type",
-}
 
 
 @dataclasses.dataclass
@@ -77,10 +59,10 @@ class Server:
 
     def __init__(self, configs, options):
         self.options = options
-        self.timeout = options.rest_api_timeout_in_ms / 1000
+        timeout = options.rest_api_timeout_in_ms / 1000
         session_config = options.session_config or default_session_config(options.batching)
         self.models = Models(
-            lambda folder: Servable(folder, self.timeout, options.enable_model_warmup, session_config),
+            lambda folder: Servable(folder, timeout, options.enable_model_warmup, session_config),
             options.max_num_load_retries,
             options.load_retry_interval_micros / 1e6,
             options.allow_version_labels_for_unavailable_models,
@@ -89,123 +71,8 @@ class Server:
         path = options.model_config_file
         self.config_text = Path(path).read_bytes() if path else None
         self.scheduler = Scheduler(options.batching)
-        self.rest = Rest(self.models, self.scheduler, options.enable_signature_method_name_check)
-        self.metrics = Metrics(lambda: self.models.configs, lambda: self.scheduler.pending)
-        self.scheduler.observe = self.metrics.batch_size.observe
-        self.draining = False
+        self.application = Application(self.models, self.scheduler, options)
         self.ended = threading.Event()
-
-    def app(self):
-        """The ASGI application."""
-        routes = [Route("/healthz", self._health), Route("/readyz", self._ready)]
-        if self.options.metrics_path:
-            routes.append(Route(self.options.metrics_path, self._metrics))
-        return Starlette(routes=[*routes, Route("/{path:path}", _Endpoint(self._contract))])
-
-    async def _health(self, request):
-        return PlainTextResponse("ok\n")
-
-    async def _ready(self, request):
-        if self.draining:
-            return PlainTextResponse("the server is about to end\n", 503)
-        if not self.models.ready:
-            return PlainTextResponse("not every model has a version that is loaded\n", 503)
-        return PlainTextResponse("ok\n")
-
-    async def _metrics(self, request):
-        if not self._is_allowed(request):
-            return self._response(_refused(), request)
-        return Response(self.metrics.page(), media_type="text/plain")
-
-    def _is_allowed(self, request):
-        given = request.headers.get("authorization", "").encode("latin-1")
-        token = self.options.token
-        return token is None or hmac.compare_digest(given, f"Bearer {token}".encode())
-
-    async def _contract(self, request):
-        """Answers everything else."""
-        start = time.monotonic()
-        query = request.scope["query_string"]
-        target = (request.scope["raw_path"] + (b"?" + query if query else b"")).decode("latin-1")
-        size = 0
-        try:
-            if not re.match(r"(?i)/v1/", target):
-                return Response(NOT_FOUND, 404, media_type="text/html")
-            if not self._is_allowed(request):
-                reply = _refused()
-            elif request.method == "OPTIONS":
-                allowed = re.match("https?://", request.headers.get("origin", ""))
-                error = None if allowed else ServingError("no Origin", "FAILED_PRECONDITION")
-                return Response(b"", 400 if error else 200, self._cors(), media_type="text/html")
-            else:
-                try:
-                    async with asyncio.timeout(self.timeout):
-                        body = await self._body(request)
-                        size = len(body)
-                        reply = await self.rest.reply(request.method, target, body)
-                except ServingError as error:
-                    reply = Reply(error_body(error.message), error)
-        except TimeoutError:
-            error = ServingError("Timed out waiting for notification", "DEADLINE_EXCEEDED")
-            reply = Reply(error_body(error.message), error)
-            reply.model, reply.verb = _asked(target)
-        seconds = time.monotonic() - start
-        code = reply.error.code if reply.error else "OK"
-        if reply.verb in ("predict", "classify", "regress"):
-            self.metrics.count(reply.model, reply.verb, code, seconds)
-        response = self._response(reply, request)
-        if self.options.access_log:
-            self._log(request, target, reply, size, seconds)
-        return response
-
-    def _response(self, reply, request):
-        headers = self._cors()
-        if self.draining:
-            headers["Connection"] = "close"
-        if reply.http_status == 503:
-            headers["Retry-After"] = "1"
-        if reply.http_status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        return Response(reply.body, reply.http_status, headers, media_type=JSON)
-
-    def _cors(self):
-        return dict(CORS) if self.options.rest_api_enable_cors_support else {}
-
-    async def _body(self, request):
-        """The body of a request, unpacked."""
-        limit = self.options.max_body_bytes
-        parts, size = [], 0
-        too_large = ServingError(
-            f"the body has more than {limit} bytes: send fewer instances, or start the server with a "
-            "larger --max-body-bytes",
-            "OUT_OF_RANGE",
-            413,
-        )
-        length = request.headers.get("content-length", "")
-        if length.isascii() and length.isdigit() and int(length) > limit:
-            raise too_large
-        async for part in request.stream():
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                raise too_large
-        body = b"".join(parts)
-        return _unpacked(body) if "gzip" in request.headers.get("content-encoding", "") else body
-
-    def _log(self, request, target, reply, size, seconds):
-        line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "client": request.client.host if request.client else "",
-            "method": request.method,
-            "path": target[:1000],
-            "status": reply.http_status,
-            "milliseconds": round(1000 * seconds, 2),
-            "request_bytes": size,
-            "reply_bytes": len(reply.body),
-        }
-        if reply.error:
-            line["error"] = reply.error.message[:1000]
-        print(json.dumps(line), file=sys.stdout, flush=True)
 
     def load(self):
         """Loads the models.
@@ -214,6 +81,7 @@ class Server:
             ValueError: one has no version that can be loaded.
         """
         self.models.look()
+        self.models.fall_back()
         for name, config in self.models.configs.items():
             versions = self.models.versions.get(name, {})
             if not any(version.state == "AVAILABLE" for version in versions.values()):
@@ -251,7 +119,7 @@ class Server:
         options = self.options
         server = _Uvicorn(
             uvicorn.Config(
-                self.app(), http="httptools", ws="none", lifespan="off",
+                self.application.starlette(), http="httptools", ws="none", lifespan="off",
                 access_log=False, log_level="warning", server_header=False, timeout_keep_alive=75,
                 timeout_graceful_shutdown=options.shutdown_timeout_seconds,
             )
@@ -259,9 +127,9 @@ class Server:
         loop = asyncio.get_running_loop()
 
         def end():
-            if self.draining:  # a second time: at once
-                server.force_exit = True
-            self.draining = True
+            if self.application.draining:  # a second time: at once
+                server.should_exit = server.force_exit = True
+            self.application.draining = True
             loop.call_later(options.shutdown_delay_seconds, setattr, server, "should_exit", True)
 
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -272,7 +140,8 @@ class Server:
             await server.serve([listener])
         finally:
             self.ended.set()
-            self.scheduler.close()
+            await asyncio.to_thread(self.scheduler.close)
+            self.application.close()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -281,43 +150,6 @@ class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self):
         yield
-
-
-class _Endpoint:
-    """An ASGI application of a function, for every method."""
-
-    def __init__(self, function):
-        self.function = function
-
-    async def __call__(self, scope, receive, send):
-        try:
-            response = await self.function(Request(scope, receive))
-        except ClientDisconnect:
-            return
-        await response(scope, receive, send)
-
-
-def _refused():
-    error = ServingError(
-        f"{phrase(401)}: send the header Authorization: Bearer with the token", "UNAUTHENTICATED"
-    )
-    return Reply(error_body(error.message), error)
-
-
-def _asked(target):
-    """The model and the verb in a path."""
-    found = re.match(r"(?i)/v1/models/([^/:]+).*:(\w+)$", target)
-    return found.groups() if found else ("", "")
-
-
-def _unpacked(body):
-    """A body without gzip; empty if it is broken or too large, as in TensorFlow Serving."""
-    try:
-        unpacker = zlib.decompressobj(wbits=31)
-        found = unpacker.decompress(body, UNPACKED)
-        return found if unpacker.eof else b""
-    except zlib.error:
-        return b""
 
 
 def run(configs, options):
