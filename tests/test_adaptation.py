@@ -245,7 +245,7 @@ print("same")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.slow)])
 def test_other_backends(backend):
     pytest.importorskip(backend, reason=f"the package {backend} is not installed")
     done = run_python(BACKEND, KERAS_BACKEND=backend)

@@ -7,6 +7,7 @@ import sys
 import pytest
 from conftest import reviews, write_trainable
 
+import keras_bert_app as kba
 from keras_bert_app import cli
 
 
@@ -188,7 +189,12 @@ def test_a_full_disk(keras_bert, files, run_folder):
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4000
 
 
-def test_demo(keras_bert, tmp_path):
+@pytest.mark.parametrize("epochs", [3, pytest.param(6, marks=pytest.mark.slow)])
+def test_demo(keras_bert, tmp_path, monkeypatch, epochs):
+    finetune = kba.finetune  # in half the epochs, unless it is run by name
+    monkeypatch.setattr(
+        kba, "finetune", lambda *args, **options: finetune(*args, **options | {"epochs": epochs})
+    )
     code, out, err = keras_bert("demo", "A dull, boring film. What a waste of time.")
     assert code == 0, err
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())

@@ -27,7 +27,7 @@ def exported(model, folder, *arguments, **options):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("quantize", [None, "float16", "int8"])
+@pytest.mark.parametrize("quantize", [None, pytest.param("float16", marks=pytest.mark.slow), "int8"])
 def test_a_model_answers_as_keras(tmp_path, run_folder, format, quantize):
     path, check = exported(run_folder, tmp_path / "m", format, quantize, data=reviews(70))
     model, loaded = kba.load(run_folder), kba.load(path)
@@ -55,8 +55,10 @@ def encoder(tmp_path_factory):
         (kba.TokenClassification(labels=["O", "B-x", "I-x"]), ["the great film", "i loved it ! " * 20]),
         (kba.QuestionAnswering(), [("the film ?", "the great film was fun . " * 9)]),
         (kba.SentenceSimilarity(pooling="mean", normalize=True), [("a film", "the plot"), ("dull", "dull")]),
-        (kba.NextSentence(), [("a film", "the plot")]),
-        (kba.MultipleChoice(), [("a film", ["was great", "was bad", "and"])]),
+        pytest.param(kba.NextSentence(), [("a film", "the plot")], marks=pytest.mark.slow),
+        pytest.param(
+            kba.MultipleChoice(), [("a film", ["was great", "was bad", "and"])], marks=pytest.mark.slow
+        ),
         (kba.TextClassification(labels=["a", "b"], pairs=True, stride=8), [("film", "great " * 40)]),
     ],
     ids=lambda value: getattr(value, "name", None),
@@ -75,7 +77,7 @@ def test_all_tasks(tmp_path, encoder, format, task, inputs):
                 assert found[name] == value
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", FORMATS[:1])
 def test_a_model_that_was_trained_in_bfloat16(tmp_path, encoder, format):
     preprocessor, _ = encoder
     folder = write_trainable(tmp_path / "pretrained")
@@ -91,6 +93,7 @@ def test_a_model_that_was_trained_in_bfloat16(tmp_path, encoder, format):
     assert check["difference"] < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", [ONE])
 def test_masked_words(tmp_path, format):
     model = kba.load(task="fill-mask")

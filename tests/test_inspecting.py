@@ -108,7 +108,7 @@ def test_what_is_no_saved_model(tmp_path):
 
 def test_serving_files(tmp_path, run_folder, keras_bert):
     folder = tmp_path / "saved_models" / "reviews"
-    keras_bert("export", run_folder, "--output", folder)
+    (folder / "1").mkdir(parents=True)
     code, out, _ = keras_bert("export", run_folder, "--output", folder, "--serving-files")
     assert code == 0
     assert out.splitlines() == [str(folder / "2"), str(folder / "serving")]

@@ -382,7 +382,7 @@ print("same")
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.slow)])
 def test_other_backends_without_tensorflow(backend, tmp_path):
     pytest.importorskip(backend, reason=f"the package {backend} is not installed")
     done = run_python(BACKEND, tmp_path / "model.keras", KERAS_BACKEND=backend)

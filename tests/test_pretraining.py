@@ -410,7 +410,8 @@ print([row["validation_mlm_loss"] for row in json.loads((folder / "bert" / "hist
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends_need_no_tensorflow(folder, examples, backend):
     pytest.importorskip(backend, reason=f"{backend} is not installed")
     done = run_python(JAX, folder, KERAS_BACKEND=backend)

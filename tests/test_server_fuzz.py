@@ -77,7 +77,7 @@ def process(tmp_path_factory, run_folder):
         yield process
 
 
-@pytest.mark.parametrize("number", [300, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [150, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_any_request(process, number):
     connection = http.client.HTTPConnection(process.url.removeprefix("http://"), timeout=60)
 

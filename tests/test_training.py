@@ -388,8 +388,8 @@ print(model.evaluate(reviews(140))["accuracy"], kba.load(Path(sys.argv[1]) / "ru
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.slow)])
 @pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends(tmp_path, backend):
     pytest.importorskip(backend, reason=f"the package {backend} is not installed")
     done = run_python(JAX, tmp_path, KERAS_BACKEND=backend)
