@@ -43,9 +43,8 @@ def write(model, folder, format, quantize=None, data=None, columns=None):
     outputs = source.output
     outputs = outputs if isinstance(outputs, dict) else {getattr(task, "output_name", "logits"): outputs}
     named = keras.Model(source.input, outputs)
-    named(
-        {name: np.ones((1, 2), "int32") for name in source.input}
-    )  # the exporters want it to have been called
+    # The exporters want it to have been called.
+    named({name: np.ones((1, 2), "int32") for name in source.input})
     with warnings.catch_warnings():  # about what the exporters of Keras use of NumPy
         warnings.simplefilter("ignore")
         WRITERS[format](named, folder, quantize)
@@ -72,8 +71,8 @@ def in_float32(model):
 
     if all(layer.compute_dtype == "float32" for layer in model.layers if layer.weights):
         return model
-    objects = custom_objects()
-    found = keras.Model.from_config(_in_float32(model.get_config()), custom_objects=objects)
+    config = _in_float32(model.get_config())
+    found = keras.Model.from_config(config, custom_objects=custom_objects())
     found.set_weights(model.get_weights())
     return found
 
@@ -103,7 +102,7 @@ def check(model, written, folder, quantize, data=None, columns=None):
         each.predict(model.task.encode(each.preprocessor, inputs), 8) for each in (written, model)
     )
     difference = largest_difference(found, expected)
-    if not difference <= (np.inf if quantize else TOLERANCE):
+    if not np.isfinite(difference) or (difference > TOLERANCE and not quantize):
         raise ValueError(
             f"the outputs of the model that was written differ by up to {difference:.2g} from those of "
             "Keras: this runtime cannot take its place; nothing is written"

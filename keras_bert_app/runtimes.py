@@ -1,10 +1,11 @@
 """Models of LiteRT, ONNX Runtime and OpenVINO: from the encoder's inputs to a task's output."""
 
-import importlib
+import importlib.util
+import os
 
 import numpy as np
 
-# Of each format: the file of the model, the packages that write and run it, and the extra that has them.
+# Of each format: the file of the model, and the packages that write and run it; its extra has its name.
 FORMATS = {
     "litert": ("model.tflite", ("ai_edge_litert",)),
     "onnx": ("model.onnx", ("onnx", "onnxruntime", "tf2onnx")),
@@ -57,8 +58,6 @@ def require(format, writing=True):
 
 def open_litert(path, outputs):
     """A function of a dict of inputs that returns a dict of outputs."""
-    import os
-
     from ai_edge_litert.interpreter import Interpreter
 
     run = Interpreter(path, num_threads=os.cpu_count()).get_signature_runner()

@@ -58,8 +58,7 @@ def _array(spec, signature, rows, texts):
         value = tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
     else:
         value = (TEXTS | texts)[spec.name]
-    array = np.array([value] * rows, object)
-    return array
+    return np.array([value] * rows, object)
 
 
 def write_requests(path, found):

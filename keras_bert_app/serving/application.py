@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from keras_bert_app.serving.access_log import AccessLog
 from keras_bert_app.serving.bodies import read_body
-from keras_bert_app.serving.errors import ServingError, phrase
+from keras_bert_app.serving.errors import ServingError
 from keras_bert_app.serving.metrics import Metrics
 from keras_bert_app.serving.rest import VERBS, Reply, Rest, error_body
 
@@ -154,7 +154,7 @@ def failed(message, code):
 
 def refused():
     """The reply to who has not the token."""
-    return failed(f"{phrase(401)}: send the header Authorization: Bearer with the token", "UNAUTHENTICATED")
+    return failed("send the header Authorization: Bearer with the token", "UNAUTHENTICATED")
 
 
 def _asked(target):

@@ -1,7 +1,5 @@
 """Errors with the codes of TensorFlow, and the HTTP status of each."""
 
-from http import HTTPStatus
-
 # ToHTTPStatusCode in tensorflow_serving/model_servers/http_server.cc.
 HTTP_STATUS = {
     "OK": 200,
@@ -49,8 +47,3 @@ def of_tensorflow(error):
 
     name = error_codes_pb2.Code.Name(error.error_code)
     return ServingError(error.message, name if name in HTTP_STATUS else "UNKNOWN")
-
-
-def phrase(http_status):
-    """The words of an HTTP status."""
-    return HTTPStatus(http_status).phrase

@@ -67,7 +67,8 @@ class Rest:
             body: bytes.
         """
         reply = Reply()
-        found = {"POST": ASK, "GET": LOOK}.get(method, re.compile("(?!)")).fullmatch(target)
+        pattern = {"POST": ASK, "GET": LOOK}.get(method)
+        found = pattern and pattern.fullmatch(target)
         try:
             if found:
                 name, number, label, what = found.groups()
