@@ -4,6 +4,7 @@ import keras
 
 from keras_bert_app import activations, layers
 from keras_bert_app.config import BertConfig
+from keras_bert_app.normalization import LayerNorm
 
 ACTIVATIONS = {
     "gelu": activations.gelu_erf,
@@ -66,7 +67,7 @@ def bert_encoder(config, dtype=None, output_attentions=False, rematerialize=Fals
         return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
 
     def norm(name):
-        return keras.layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name, dtype=dtype)
+        return LayerNorm(config.layer_norm_eps, name=name, dtype=dtype)
 
     words = keras.layers.ReversibleEmbedding(
         config.vocab_size,

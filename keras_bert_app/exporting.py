@@ -4,6 +4,7 @@ from pathlib import Path
 
 from keras_bert_app import __version__, files, formats, loading, runtimes, serving_ops, warm_up
 from keras_bert_app.task_model import TaskModel
+from keras_bert_app.tokens import lean
 
 # What the SavedModel is, for `inspect`: beside the warm-up requests, where Serving reads no more than those.
 ABOUT = "assets.extra/keras_bert_app.json"
@@ -116,7 +117,9 @@ def signatures(model):
 
     name = getattr(model.task, "output_name", "logits")
     ids = by_ids(model.model, name, model.preprocessor.tokenizer.vocabulary_size)
-    return {**model.task.serve(model.model, model.preprocessor), "ids": ids}
+    # Lean, for no answer of a task depends on padding; `ids` shows all outputs, those of padding too.
+    found = model.task.serve(model.model, model.preprocessor)
+    return {**{name: (lean(function), texts) for name, (function, texts) in found.items()}, "ids": ids}
 
 
 def check_operations(folder):

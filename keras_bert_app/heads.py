@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
+from keras_bert_app.activations import PACKAGE
 from keras_bert_app.encoder import ACTIVATIONS, encoder_config
-from keras_bert_app.layers import PACKAGE
+from keras_bert_app.normalization import LayerNorm
 
 PRETRAINING_HEADS = ("masked_lm", "next_sentence")
 POOLINGS = ("mean", "cls", "max")
@@ -94,7 +95,7 @@ def pretrainer(encoder, heads=PRETRAINING_HEADS, activation=None, epsilon=None):
             name="mlm_dense",
             dtype=dtype,
         )(x)
-        x = keras.layers.LayerNormalization(epsilon=epsilon, name="mlm_norm", dtype=dtype)(x)
+        x = LayerNorm(epsilon, name="mlm_norm", dtype=dtype)(x)
         x = words(x, reverse=True)  # (batch, predictions, vocab_size)
         outputs["mlm_logits"] = Bias(name="mlm_logits", dtype="float32")(x)
     if "next_sentence" in heads:

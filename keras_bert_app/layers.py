@@ -5,6 +5,8 @@ from keras import ops
 
 from keras_bert_app import rematerialization
 from keras_bert_app.activations import PACKAGE, gelu_erf
+from keras_bert_app.normalization import LayerNorm
+from keras_bert_app.tokens import Tokens
 
 # The dense layers of a transformer block.
 PROJECTIONS = ("query", "key", "value", "attention_output", "intermediate", "output")
@@ -122,14 +124,16 @@ class SelfAttention(keras.layers.Layer):
         return layer
 
     def call(self, x, mask, training=None, return_attentions=False):
-        _, length, hidden = ops.shape(x)
-        head_size = x.shape[-1] // self.num_heads
+        tokens = Tokens(mask)
+        hidden = x.shape[-1]
+        head_size = hidden // self.num_heads
+        rows = tokens.rows(x)
 
         def heads(y):
-            y = ops.reshape(y, (-1, length, self.num_heads, head_size))
+            y = ops.reshape(tokens.batch(y), (-1, tokens.length, self.num_heads, head_size))
             return ops.transpose(y, (0, 2, 1, 3))  # (batch, heads, length, head_size)
 
-        query, key, value = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
+        query, key, value = heads(self.query(rows)), heads(self.key(rows)), heads(self.value(rows))
         query = query * ops.cast(head_size**-0.5, query.dtype)
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # (batch, heads, length, length)
         # As in Google's BERT, a large negative number and not -inf, so that a row without any
@@ -138,7 +142,8 @@ class SelfAttention(keras.layers.Layer):
         attentions = ops.softmax(scores + ops.expand_dims(bias, (1, 2)))
         weights = self.drop(attentions, training=training)
         y = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # (batch, length, heads, head_size)
-        y = self.output_dense(ops.reshape(y, (-1, length, hidden)))
+        y = tokens.rows(ops.reshape(y, (-1, tokens.length, hidden)))
+        y = tokens.batch(self.output_dense(y))
         return (y, attentions) if return_attentions else y
 
     def compute_output_shape(self, x_shape, mask_shape=None):
@@ -234,9 +239,7 @@ class TransformerBlock(keras.layers.Layer):
             self.num_heads, self.attention_dropout, self.initializer, name="attention", dtype=dtype
         )
         self.attention.build(x_shape, mask_shape)
-        self.attention_norm = keras.layers.LayerNormalization(
-            epsilon=self.epsilon, name="attention_norm", dtype=dtype
-        )
+        self.attention_norm = LayerNorm(self.epsilon, name="attention_norm", dtype=dtype)
         self.attention_norm.build(x_shape)
         self.intermediate = keras.layers.Dense(
             self.intermediate_size,
@@ -250,9 +253,7 @@ class TransformerBlock(keras.layers.Layer):
             hidden, kernel_initializer=self.initializer.clone(), name="output", dtype=dtype
         )
         self.output_dense.build((*axes, self.intermediate_size))
-        self.output_norm = keras.layers.LayerNormalization(
-            epsilon=self.epsilon, name="output_norm", dtype=dtype
-        )
+        self.output_norm = LayerNorm(self.epsilon, name="output_norm", dtype=dtype)
         self.output_norm.build(x_shape)
         self.drop = keras.layers.Dropout(self.dropout, name="drop", dtype=dtype)
         _freeze_parts(self)
@@ -276,9 +277,11 @@ class TransformerBlock(keras.layers.Layer):
     def _forward(self, x, mask, training, return_attentions):
         attended = self.attention(x, mask, training=training, return_attentions=return_attentions)
         attended, attentions = attended if return_attentions else (attended, None)
-        x = self.attention_norm(x + self.drop(attended, training=training))
+        tokens = Tokens(mask)
+        x = tokens.rows(x) + self.drop(tokens.rows(attended), training=training)
+        x = self.attention_norm(x)
         transformed = self.drop(self.output_dense(self.intermediate(x)), training=training)
-        x = self.output_norm(x + transformed)
+        x = tokens.batch(self.output_norm(x + transformed))
         return (x, attentions) if return_attentions else x
 
     def compute_output_shape(self, x_shape, mask_shape=None):

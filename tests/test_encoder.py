@@ -10,7 +10,7 @@ from conftest import data_file, run_python, write_pretrained
 from oracle import bert, gelu, gelu_new, random_tensors
 
 import keras_bert_app as kba
-from keras_bert_app import activations, layers
+from keras_bert_app import activations, layers, normalization, tokens
 from keras_bert_app.config import BertConfig
 from keras_bert_app.encoder import bert_encoder, encoder_config
 
@@ -67,6 +67,39 @@ def test_padding_does_not_change_the_result(pretrained):
     np.testing.assert_allclose(
         encoder(given)["sequence_output"], encoder(padded)["sequence_output"][:, :7], atol=2e-6
     )
+
+
+def test_lean_inference_leaves_out_padding_and_answers_the_same(pretrained):
+    _, encoder = kba.from_pretrained(pretrained)
+    given = inputs()
+    given["input_mask"][0] = 0  # a row of padding alone is as it was
+    mask = given["input_mask"]
+    expected = encoder(given)
+    with tokens.lean_inference():
+        found = encoder(given)
+        rows = tokens.Tokens(mask).rows(expected["sequence_output"])
+        assert tokens.Tokens(mask * 0).rows(expected["sequence_output"]).shape == (21, 10)
+    assert rows.shape == (7 + 4 + 6, 10)
+    np.testing.assert_array_equal(rows[7:11], expected["sequence_output"][1, :4])
+    np.testing.assert_allclose(found["pooled_output"], expected["pooled_output"], atol=2e-6)
+    kept = (mask == 1) | ~mask.any(1, keepdims=True)
+    for ours, other in zip(found["encoder_outputs"], expected["encoder_outputs"], strict=True):
+        np.testing.assert_allclose(np.array(ours)[kept], np.array(other)[kept], atol=2e-6)
+    assert not tokens.is_lean()
+    assert tokens.Tokens(mask).rows(expected["sequence_output"]).shape == (21, 10)
+
+
+def test_layer_normalization_is_the_same_in_lean_inference():
+    x = np.random.default_rng(0).normal(3, 2, (3, 7, 10)).astype("float32")
+    layer = normalization.LayerNorm(1e-12)
+    layer(x)
+    layer.set_weights(np.random.default_rng(1).normal(size=(2, 10)))
+    with tokens.lean_inference():
+        found = layer(x)
+    gamma, beta = layer.get_weights()
+    expected = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True) * gamma + beta
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [2, 32])

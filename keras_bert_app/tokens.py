@@ -1,0 +1,87 @@
+"""The tokens of a padded batch as the rows of a matrix, of which padding can be left out."""
+
+import contextlib
+import threading
+
+import keras
+from keras import ops
+
+_state = threading.local()
+
+
+@contextlib.contextmanager
+def lean_inference():
+    """Within it models are traced for inference by TensorFlow, with less to compute, for the same answers.
+
+    Transformer blocks leave out padding: what they return for a padded position is the vector of some
+    other token. And layer normalization is written as the operations that TensorFlow fuses into one.
+    """
+    _state.is_lean, before = True, is_lean()
+    try:
+        yield
+    finally:
+        _state.is_lean = before
+
+
+def is_lean():
+    """True within `lean_inference`."""
+    return getattr(_state, "is_lean", False)
+
+
+def lean(function):
+    """`function` of positional arguments, run within `lean_inference`."""
+
+    def run(*args):
+        with lean_inference():
+            return function(*args)
+
+    return run
+
+
+class Tokens:
+    """Where the tokens of a batch are.
+
+    TensorFlow fuses a dense layer with its bias and activation only if its input is a matrix. The other
+    backends need no such help: there the tokens stay in their batch.
+
+    Args:
+        mask: `(batch, length)`, non-zero where there is a token.
+    """
+
+    def __init__(self, mask):
+        self.length = ops.shape(mask)[1]
+        self.is_flat = keras.config.backend() == "tensorflow"
+        self.places = self.ranks = None
+        if is_lean():
+            self.places, self.ranks = _without_padding(mask)
+
+    def rows(self, x):
+        """`(batch, length, width)` as `(tokens, width)`."""
+        return _gather(ops.reshape(x, (-1, x.shape[-1])), self.places) if self.is_flat else x
+
+    def batch(self, x):
+        """`(tokens, width)` as `(batch, length, width)`."""
+        if not self.is_flat:
+            return x
+        return ops.reshape(_gather(x, self.ranks), (-1, self.length, x.shape[-1]))
+
+
+def _without_padding(mask):
+    """The place of each token in the flat batch, `(tokens,)`; the token of each place, `(batch * length,)`."""
+    import tensorflow as tf
+
+    is_token = tf.not_equal(mask, 0)
+    # A row of padding alone attends to all of it.
+    is_token |= ~tf.reduce_any(is_token, axis=1, keepdims=True)
+    is_token = tf.reshape(is_token, (-1,))
+    ranks = tf.cumsum(tf.cast(is_token, tf.int32)) - 1
+    return tf.reshape(tf.where(is_token), (-1,)), tf.maximum(ranks, 0)
+
+
+def _gather(x, indices):
+    """The rows of a tensor of TensorFlow, all of them if `indices` is None."""
+    if indices is None:
+        return x
+    import tensorflow as tf
+
+    return tf.gather(x, indices)  # `ops.take` would allow for negative ones, in five operations more
