@@ -67,7 +67,7 @@ class Tokens:
 
 
 def _without_padding(mask):
-    """The place of each token in the flat batch, `(tokens,)`; the token of each place, `(batch * length,)`."""
+    """The place of each token in the flat batch, `(tokens,)`; the token of each, `(batch * length,)`."""
     import tensorflow as tf
 
     is_token = tf.not_equal(mask, 0)
