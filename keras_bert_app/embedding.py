@@ -205,7 +205,7 @@ def _words(preprocessor, model, texts, batch_size):
     found = [next(split) if isinstance(given, str) else joined_words(list(given)) for given in texts]
     words = [one["words"] for one in found]
     features = featuring.encode_windows(preprocessor, words, max(preprocessor.sequence_length // 2, 1))
-    outputs = buckets.predict(model, features, batch_size, per_piece=True)
+    outputs = buckets.predict(buckets.runner(model), features, batch_size, per_piece=True)
     width = model.output_shape[-1]
     for one in found:
         one["vectors"] = np.zeros((len(one["words"]), width), "float32")

@@ -4,6 +4,7 @@ import keras
 
 from keras_bert_app import activations, layers
 from keras_bert_app.config import BertConfig
+from keras_bert_app.dropout import Dropout
 from keras_bert_app.normalization import LayerNorm
 
 ACTIVATIONS = {
@@ -87,7 +88,7 @@ def bert_encoder(config, dtype=None, output_attentions=False, rematerialize=Fals
         config.max_position_embeddings, initializer(), name="position_embeddings", dtype=dtype
     )(words)
     x = norm("embeddings_norm")(words + types + positions)
-    x = keras.layers.Dropout(config.hidden_dropout_prob, name="embeddings_drop", dtype=dtype)(x)
+    x = Dropout(config.hidden_dropout_prob, name="embeddings_drop", dtype=dtype)(x)
     encoder_outputs, attentions = [], []
     for index in range(config.num_hidden_layers):
         block = layers.TransformerBlock(

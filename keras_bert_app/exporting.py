@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from keras_bert_app import __version__, files, formats, loading, runtimes, serving_ops, warm_up
+from keras_bert_app.lean import lean
 from keras_bert_app.task_model import TaskModel
-from keras_bert_app.tokens import lean
 
 # What the SavedModel is, for `inspect`: beside the warm-up requests, where Serving reads no more than those.
 ABOUT = "assets.extra/keras_bert_app.json"

@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from keras_bert_app import rematerialization
-from keras_bert_app.activations import PACKAGE, gelu_erf
+from keras_bert_app.activations import PACKAGE, gelu_erf, in_training
+from keras_bert_app.dropout import Dropout
 from keras_bert_app.normalization import LayerNorm
 from keras_bert_app.tokens import Tokens
 
@@ -112,7 +113,7 @@ class SelfAttention(keras.layers.Layer):
         self.key = self._dense(x_shape, "key")
         self.value = self._dense(x_shape, "value")
         self.output_dense = self._dense(x_shape, "output")
-        self.drop = keras.layers.Dropout(self.dropout, name="drop", dtype=self.dtype_policy)
+        self.drop = Dropout(self.dropout, name="drop", dtype=self.dtype_policy)
         _freeze_parts(self)
 
     def _dense(self, x_shape, name):
@@ -243,7 +244,6 @@ class TransformerBlock(keras.layers.Layer):
         self.attention_norm.build(x_shape)
         self.intermediate = keras.layers.Dense(
             self.intermediate_size,
-            activation=self.activation,
             kernel_initializer=self.initializer.clone(),
             name="intermediate",
             dtype=dtype,
@@ -255,7 +255,7 @@ class TransformerBlock(keras.layers.Layer):
         self.output_dense.build((*axes, self.intermediate_size))
         self.output_norm = LayerNorm(self.epsilon, name="output_norm", dtype=dtype)
         self.output_norm.build(x_shape)
-        self.drop = keras.layers.Dropout(self.dropout, name="drop", dtype=dtype)
+        self.drop = Dropout(self.dropout, name="drop", dtype=dtype)
         _freeze_parts(self)
 
     @property
@@ -280,7 +280,9 @@ class TransformerBlock(keras.layers.Layer):
         tokens = Tokens(mask)
         x = tokens.rows(x) + self.drop(tokens.rows(attended), training=training)
         x = self.attention_norm(x)
-        transformed = self.drop(self.output_dense(self.intermediate(x)), training=training)
+        activation = in_training(self.activation) if training else self.activation
+        transformed = self.output_dense(activation(self.intermediate(x)))
+        transformed = self.drop(transformed, training=training)
         x = tokens.batch(self.output_norm(x + transformed))
         return (x, attentions) if return_attentions else x
 

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_bert_app.activations import PACKAGE
-from keras_bert_app.tokens import is_lean
+from keras_bert_app.lean import is_lean
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -19,7 +19,7 @@ def custom_objects():
     encoder = keras.saving.load_model("encoder.keras", custom_objects=kba.custom_objects())
     ```
     """
-    from keras_bert_app import activations, heads, hub, layers, normalization, optimization
+    from keras_bert_app import activations, dropout, heads, hub, layers, normalization, optimization
     from keras_bert_app.preprocessing import masking
 
     objects = [
@@ -28,9 +28,11 @@ def custom_objects():
         layers.TransformerBlock,
         activations.gelu_erf,
         activations.gelu_tanh,
+        dropout.Dropout,
         normalization.LayerNorm,
         heads.Bias,
         hub.HubSignature,
+        optimization.FusedAdamW,
         optimization.WarmupLinearDecay,
         masking.MaskedLMMasker,
     ]

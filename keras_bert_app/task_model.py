@@ -43,7 +43,7 @@ class TaskModel:
         self.task = get_task(task, **(options or {}))
         self.preprocessor = prepared(self.task, preprocessor)
         self.model = model
-        self._predictor = None, model  # of which task
+        self._predictor = None, None  # the function that answers, and for which task it was made
 
     @property
     def labels(self):
@@ -65,13 +65,15 @@ class TaskModel:
 
     def uses_outputs_of(self, task):
         """Says that `model` is already what the `predictor` of a task would make of it."""
-        self._predictor = task, self.model
+        self._predictor = task, buckets.runner(self.model)
 
     def predict(self, features, batch_size=32, task=None):
         """The raw outputs of the model, or of the task's `predictor`, for `Features`, one for each row."""
         task = self.task if task is None else task
-        if hasattr(task, "predictor") and task != self._predictor[0]:
-            self._predictor = task, task.predictor(self.model, self.preprocessor)
+        makes_own = hasattr(task, "predictor")
+        if self._predictor[1] is None or (makes_own and task != self._predictor[0]):
+            model = task.predictor(self.model, self.preprocessor) if makes_own else self.model
+            self._predictor = task, buckets.runner(model)
         return buckets.predict(self._predictor[1], features, batch_size, task.per_piece)
 
     def evaluate(self, data, batch_size=32, columns=None, predictions=None):

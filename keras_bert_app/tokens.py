@@ -1,41 +1,9 @@
 """The tokens of a padded batch as the rows of a matrix, of which padding can be left out."""
 
-import contextlib
-import threading
-
 import keras
 from keras import ops
 
-_state = threading.local()
-
-
-@contextlib.contextmanager
-def lean_inference():
-    """Within it models are traced for inference by TensorFlow, with less to compute, for the same answers.
-
-    Transformer blocks leave out padding: what they return for a padded position is the vector of some
-    other token. And layer normalization is written as the operations that TensorFlow fuses into one.
-    """
-    _state.is_lean, before = True, is_lean()
-    try:
-        yield
-    finally:
-        _state.is_lean = before
-
-
-def is_lean():
-    """True within `lean_inference`."""
-    return getattr(_state, "is_lean", False)
-
-
-def lean(function):
-    """`function` of positional arguments, run within `lean_inference`."""
-
-    def run(*args):
-        with lean_inference():
-            return function(*args)
-
-    return run
+from keras_bert_app.lean import is_lean
 
 
 class Tokens:

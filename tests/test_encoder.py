@@ -10,7 +10,7 @@ from conftest import data_file, run_python, write_pretrained
 from oracle import bert, gelu, gelu_new, random_tensors
 
 import keras_bert_app as kba
-from keras_bert_app import activations, layers, normalization, tokens
+from keras_bert_app import activations, dropout, layers, lean, normalization, tokens
 from keras_bert_app.config import BertConfig
 from keras_bert_app.encoder import bert_encoder, encoder_config
 
@@ -75,7 +75,7 @@ def test_lean_inference_leaves_out_padding_and_answers_the_same(pretrained):
     given["input_mask"][0] = 0  # a row of padding alone is as it was
     mask = given["input_mask"]
     expected = encoder(given)
-    with tokens.lean_inference():
+    with lean.lean_inference():
         found = encoder(given)
         rows = tokens.Tokens(mask).rows(expected["sequence_output"])
         assert tokens.Tokens(mask * 0).rows(expected["sequence_output"]).shape == (21, 10)
@@ -85,7 +85,7 @@ def test_lean_inference_leaves_out_padding_and_answers_the_same(pretrained):
     kept = (mask == 1) | ~mask.any(1, keepdims=True)
     for ours, other in zip(found["encoder_outputs"], expected["encoder_outputs"], strict=True):
         np.testing.assert_allclose(np.array(ours)[kept], np.array(other)[kept], atol=2e-6)
-    assert not tokens.is_lean()
+    assert not lean.is_lean()
     assert tokens.Tokens(mask).rows(expected["sequence_output"]).shape == (21, 10)
 
 
@@ -94,7 +94,7 @@ def test_layer_normalization_is_the_same_in_lean_inference():
     layer = normalization.LayerNorm(1e-12)
     layer(x)
     layer.set_weights(np.random.default_rng(1).normal(size=(2, 10)))
-    with tokens.lean_inference():
+    with lean.lean_inference():
         found = layer(x)
     gamma, beta = layer.get_weights()
     expected = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True) * gamma + beta
@@ -163,8 +163,12 @@ def test_get_config_holds_every_argument(layer):
 def test_gelu_and_its_gradient(dtype, tolerance):
     import tensorflow as tf
 
-    x = np.linspace(-9, 9, 361)
-    for found, expected in ((activations.gelu_erf, gelu), (activations.gelu_tanh, gelu_new)):
+    x = np.linspace(-9, 9, activations.MANY)  # as many as are compiled
+    pairs = [(activations.gelu_erf, gelu), (activations.gelu_tanh, gelu_new)]
+    pairs += [(activations.in_training(found), expected) for found, expected in pairs]
+    pairs += [(tf.function(found), expected) for found, expected in pairs[2:]]
+    assert len({found for found, _ in pairs}) == 6
+    for found, expected in pairs:
         given = tf.cast(x, dtype)
         with tf.GradientTape() as tape:
             tape.watch(given)
@@ -174,6 +178,42 @@ def test_gelu_and_its_gradient(dtype, tolerance):
         assert y.dtype == dtype
         np.testing.assert_allclose(tf.cast(y, "float32"), expected(x), atol=tolerance, rtol=tolerance)
         np.testing.assert_allclose(tf.cast(tape.gradient(y, given), "float32"), slope, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("rate", [0.001, 0.1, 0.5, 0.999])
+def test_dropout_drops_its_share(rate, dtype):
+    layer = dropout.Dropout(rate, seed=7, dtype=dtype)
+    x = keras.ops.cast(np.full((40, 50, 61), 2.0), dtype)
+    calls = [np.array(keras.ops.cast(layer(x, training=True), "float32")) for _ in range(40)]
+    dropped = np.array([(y == 0).mean() for y in calls])
+    assert abs(dropped.mean() - rate) < 0.0015  # a byte alone would know 0.1016, and nothing of 0.001
+    assert (np.abs(dropped - rate) < 1 / 256 + 0.005).all()
+    np.testing.assert_allclose(calls[0][calls[0] != 0], 2 / (1 - rate), rtol=0.01)
+    assert (calls[0] != calls[1]).any()
+    row, column = (calls[0] == 0).mean(0), (calls[0] == 0).mean((0, 1))
+    assert abs(row.mean() - column.mean()) < 1e-6
+    assert column.std() < 0.03  # no place is dropped more often than others
+    again = dropout.Dropout.from_config(layer.get_config())
+    np.testing.assert_array_equal(calls[0], keras.ops.cast(again(x, training=True), "float32"))
+    assert layer(x) is x
+
+
+def test_the_gradient_of_dropout_passes_where_nothing_was_dropped():
+    import tensorflow as tf
+
+    x = tf.ones((3, 7, 10))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = dropout.Dropout(0.5, seed=1)(x, training=True)
+    assert 50 < np.count_nonzero(y) < 160
+    np.testing.assert_array_equal(tape.gradient(y, x), y)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_a_rate_of_dropout_that_is_no_share(rate):
+    with pytest.raises(ValueError, match=f"rate={rate}: a share of at least 0 and less than 1"):
+        dropout.Dropout(rate)
 
 
 def test_fresh_weights_have_the_range_of_the_config():

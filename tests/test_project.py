@@ -23,6 +23,7 @@ MODULES = sorted(
 )
 # A module imports from its own line and the lines above.
 ORDER = [
+    ["fusing", "lean"],
     [
         "activations",
         "archives",
@@ -41,7 +42,7 @@ ORDER = [
     ["published", "quiet", "reports", "warm_up"],
     ["data"],
     ["rematerialization", "tokens"],
-    ["normalization"],
+    ["dropout", "normalization"],
     ["layers"],
     ["cache", "encoder", "fetching", "hubs", "optimization", "serving_ops", "vocabulary"],
     ["downloads", "heads"],

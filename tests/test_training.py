@@ -352,6 +352,44 @@ def test_one_step_of_adamw_by_hand():
     np.testing.assert_allclose(bias.numpy(), np.array([3, -4]) - step, rtol=1e-4)
 
 
+@pytest.mark.parametrize("in_a_graph", [True, False])
+def test_adamw_takes_the_steps_of_kerass(in_a_graph):
+    """Also for a variable that is large enough to be compiled, and for the gradient of an embedding."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    values = [random.normal(size=shape) for shape in ((600, 500), (7,), (30, 3))]
+    paths = ("kernel", "bias", "embeddings")
+    ids = tf.constant([3, 5, 3])
+    ours, theirs = (
+        [keras.Variable(value, name=name) for value, name in zip(values, paths, strict=True)]
+        for _ in range(2)
+    )
+    same = {"weight_decay": 0.1, "epsilon": 1e-6, "global_clipnorm": 1.0}
+    other = keras.optimizers.AdamW(0.05, **same)
+    other.exclude_from_weight_decay(var_names=["bias"])
+    optimizer = optimization.FusedAdamW(0.05, **same)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    for variables, taking in ((ours, optimizer), (theirs, other)):
+        taking.build(variables)
+
+        def step(variables=variables, taking=taking):
+            with tf.GradientTape() as tape:
+                kernel, bias, embeddings = (variable.value for variable in variables)
+                loss = tf.reduce_sum(tf.sin(kernel)) + tf.reduce_sum(tf.square(bias))
+                loss += tf.reduce_sum(tf.exp(tf.gather(embeddings, ids)))
+            taking.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
+
+        step = tf.function(step, autograph=False) if in_a_graph else step
+        for _ in range(3):
+            step()
+    for found, expected, value in zip(ours, theirs, values, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+        assert np.abs(found.numpy() - value).max() > 0.1
+    config = optimizer.get_config()
+    assert optimization.FusedAdamW.from_config(config).get_config() == config
+
+
 def test_lines_where_there_is_no_terminal(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "SAY_EVERY", 0)
     finetune(tmp_path, reviews(210), epochs=2)

@@ -1,7 +1,11 @@
 """Batches of texts of like length, so that little of a batch is padding."""
 
+import functools
+
 import keras
 import numpy as np
+
+from keras_bert_app.lean import lean
 
 GROUP = 50  # batches that are sorted by length together; more gives less padding, less mixing
 
@@ -33,11 +37,31 @@ def sorted_batches(lengths, batch_size):
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def predict(model, features, batch_size, per_piece=False):
-    """What `model` returns for every row, in the order of the rows.
+def runner(model):
+    """What a model returns in inference, as a function of its inputs.
 
     Args:
-        model: `keras.Model` from the encoder's inputs to a tensor, or a structure of them, `(batch, ...)`.
+        model: `keras.Model` from the encoder's inputs to a tensor, or a structure of them; what it returns
+            must not depend on padding. Or a `Runtime`.
+
+    Returns:
+        A function from a dict of arrays to arrays. With TensorFlow it is traced once, for all lengths.
+    """
+    if keras.config.backend() != "tensorflow" or not isinstance(model, keras.Model):
+        return model.predict_on_batch
+    import tensorflow as tf
+
+    signature = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in model.input.items()}
+    function = lean(functools.partial(model, training=False))
+    run = tf.function(function, input_signature=[signature], autograph=False)
+    return lambda inputs: keras.tree.map_structure(lambda tensor: tensor.numpy(), run(inputs))
+
+
+def predict(run, features, batch_size, per_piece=False):
+    """What a model returns for every row, in the order of the rows.
+
+    Args:
+        run: see `runner`; its outputs are `(batch, ...)`.
         features: `Features`.
         batch_size: rows of a batch.
         per_piece: True if the second axis is that of the word pieces.
@@ -50,12 +74,10 @@ def predict(model, features, batch_size, per_piece=False):
     """
     if type(batch_size) is not int or batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r}: give a whole number of at least 1")
-    if keras.config.backend() == "tensorflow":
-        model.jit_compile = False  # XLA would compile anew for each length
     lengths = features.lengths()
     found = [None] * len(lengths)
     for rows in sorted_batches(lengths, batch_size):
-        outputs = model.predict_on_batch(features.inputs(rows))
+        outputs = run(features.inputs(rows))
         for place, row in enumerate(rows):
             end = lengths[row] if per_piece else None
             found[row] = keras.tree.map_structure(

@@ -1,0 +1,335 @@
+"""Speed of training steps, and of inference from texts, beside KerasHub, Transformers and ONNX Runtime.
+
+    pip install ".[peers,onnx]"
+    python benchmarks/speed.py training
+    python benchmarks/speed.py inference --texts TEXTS.jsonl.gz
+    python benchmarks/speed.py inference --texts TEXTS.jsonl.gz --size base --number 200
+
+training: a step of a BERT-base classifier with random weights on 16 rows of 128 random word pieces without
+padding, dropout 0.1, AdamW, gradients clipped to a norm of 1; in bfloat16 as each does it (`mixed_bfloat16`,
+`torch.autocast`) and in float32. The share is that of the speed at which the machine multiplies matrices of
+2048 x 768 by 768 x 3072, measured beside it; a step counts as three forward passes.
+
+inference: the class of each text, at most 256 word pieces. All have the same weights, the BERT that comes
+with the package or a BERT-base, in float32. All read the texts sorted by length in batches of 32 and pad a batch
+to its longest row, but KerasHub, which pads to the sequence length. Ours is the exported SavedModel, which
+takes strings; Transformers' is its tokenizer and its model; ONNX Runtime's the same tokenizer and our export.
+
+Each measurement is a process of its own; the sides take turns, and the median of the rounds is shown, with
+the highest memory of the process.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+BATCH_SIZE = 32
+ROWS, LENGTH, VOCABULARY = 16, 128, 30522
+LONGEST = 256
+PARAMETERS = 12 * (12 * 768**2) * ROWS * LENGTH  # products of weights in a forward pass of BERT-base
+ATTENTION = 12 * 2 * ROWS * LENGTH**2 * 768  # and of attention
+PRECISIONS = ("bfloat16", "float32")
+
+
+def main():
+    """Measures and prints a table and one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("kind", choices=["training", "inference"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="of training in a round, after two")
+    parser.add_argument("--texts", type=Path, help="file of texts, as `kba.embed` takes it")
+    parser.add_argument("--number", type=int, default=1000, help="texts")
+    parser.add_argument("--size", choices=["bundled", "base"], default="bundled")
+    args = parser.parse_args()
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with tempfile.TemporaryDirectory() as folder:
+        if args.kind == "training":
+            sides = {
+                f"{side}, {precision}": functools.partial(step, precision, args.steps)
+                for precision, (side, step) in itertools.product(PRECISIONS, TRAINING.items())
+            }
+            sides |= {f"product, {precision}": functools.partial(peak, precision) for precision in PRECISIONS}
+        else:
+            if not args.texts:
+                parser.error("inference needs --texts")
+            texts = read(args.texts, args.number)
+            in_process(write_models, args.size, folder)
+            sides = {
+                side: functools.partial(time_texts, ask, folder, texts) for side, ask in INFERENCE.items()
+            }
+        found = {side: [] for side in sides}
+        for _ in range(args.repeats):
+            for side, measure in sides.items():
+                found[side].append(in_process(measure))
+                print(side, found[side][-1], flush=True)
+    print_table(args.kind, found)
+    print(json.dumps({**vars(args), "texts": str(args.texts), "machine": machine(), "found": found}))
+
+
+def in_process(function, *arguments):
+    """What `function` returns in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def measured(number, seconds):
+    """A row of the results."""
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"per_second": number / statistics.median(seconds), "peak_mib": round(peak_mib)}
+
+
+def timed(function, repeats):
+    """Seconds of each call."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def peak(precision):
+    """Products of matrices in a second, in multiplications and additions."""
+    import tensorflow as tf
+
+    left, right = (tf.cast(tf.random.normal(shape), precision) for shape in ((2048, 768), (768, 3072)))
+    multiply = tf.function(tf.matmul)
+    seconds = timed(lambda: multiply(left, right)[0, 0].numpy(), 50)
+    return measured(2 * 2048 * 768 * 3072, seconds)
+
+
+def random_batch():
+    """Word pieces and labels."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    ids = random.integers(5, VOCABULARY, (ROWS, LENGTH)).astype("int32")
+    return ids, random.integers(0, 2, ROWS).astype("int32")
+
+
+def train_keras(model, optimizer, names, steps):
+    """Steps of a Keras model."""
+    import keras
+    import numpy as np
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, jit_compile=False)
+    ids, labels = random_batch()
+    batch = dict(zip(names, (ids, np.ones_like(ids), np.zeros_like(ids)), strict=True))
+    timed(lambda: model.train_on_batch(batch, labels), 2)
+    return measured(ROWS, timed(lambda: model.train_on_batch(batch, labels), steps))
+
+
+def policy(precision):
+    """The name of Keras for a precision."""
+    return {"bfloat16": "mixed_bfloat16"}.get(precision, precision)
+
+
+def train_ours(precision, steps):
+    """Steps of this package."""
+    import keras_bert_app as kba
+    from keras_bert_app import optimization
+
+    encoder = kba.bert_encoder(base(kba), dtype=policy(precision))
+    names = ("input_word_ids", "input_mask", "input_type_ids")
+    return train_keras(kba.text_classifier(encoder, 2), optimization.adamw(1e-5, 1000), names, steps)
+
+
+def train_keras_hub(precision, steps):
+    """Steps of KerasHub."""
+    import keras
+    import keras_hub
+
+    backbone = keras_hub.models.BertBackbone(
+        VOCABULARY, num_layers=12, num_heads=12, hidden_dim=768, intermediate_dim=3072, dropout=0.1,
+        dtype=policy(precision),
+    )  # fmt: skip
+    model = keras_hub.models.BertTextClassifier(backbone, 2, preprocessor=None)
+    optimizer = keras.optimizers.AdamW(1e-5, weight_decay=0.01, global_clipnorm=1.0)
+    return train_keras(model, optimizer, ("token_ids", "padding_mask", "segment_ids"), steps)
+
+
+def train_transformers(precision, steps):
+    """Steps of Transformers with PyTorch."""
+    import torch
+    import transformers
+
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(num_labels=2)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-5, weight_decay=0.01, fused=True)
+    ids, labels = (torch.tensor(array).long() for array in random_batch())
+    mask = torch.ones_like(ids)
+
+    def step():
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    timed(step, 2)
+    return measured(ROWS, timed(step, steps))
+
+
+TRAINING = {
+    "keras_bert_app": train_ours,
+    "KerasHub": train_keras_hub,
+    "Transformers": train_transformers,
+}
+
+
+def base(kba):
+    """The config of BERT-base."""
+    return kba.BertConfig(
+        vocab_size=VOCABULARY, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
+        intermediate_size=3072,
+    )  # fmt: skip
+
+
+def read(path, number):
+    """Texts from all over a file."""
+    from keras_bert_app.data.readers import read_texts
+
+    texts = list(read_texts(path, "text"))
+    return texts[:: max(len(texts) // number, 1)][:number]
+
+
+def write_models(size, folder):
+    """The same classifier for every side."""
+    import keras
+
+    import keras_bert_app as kba
+    from keras_bert_app.task_model import TaskModel
+
+    keras.utils.set_random_seed(0)
+    preprocessor, encoder = kba.from_pretrained(sequence_length=LONGEST)
+    if size == "base":
+        encoder = kba.bert_encoder(base(kba))
+    model = kba.text_classifier(encoder, 2)
+    labels = ["negative", "positive"]
+    kba.save_checkpoint(model, Path(folder) / "huggingface", preprocessor=preprocessor, labels=labels)
+    kba.save_checkpoint(encoder, Path(folder) / "keras_hub", format="keras_hub", preprocessor=preprocessor)
+    task = TaskModel("text-classification", preprocessor, model, {"labels": labels})
+    kba.export(task, Path(folder) / "saved_model")
+    kba.export(task, Path(folder) / "onnx", format="onnx")
+
+
+def time_texts(ask, folder, texts):
+    """Texts of a side in a second, the median of three rounds over all of them."""
+    texts = sorted(texts, key=len)
+    batches = [texts[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE)]
+    answer = ask(Path(folder))
+
+    def run():
+        for batch in batches:
+            answer(batch)
+
+    run()
+    return measured(len(texts), timed(run, 3))
+
+
+def ask_saved_model(folder):
+    """The signature that takes strings."""
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  registers its operations
+
+    loaded = tf.saved_model.load(folder / "saved_model" / "1")
+    serve = loaded.signatures["serving_default"]
+    return lambda texts: (loaded, serve(text=tf.constant(texts))["probabilities"].numpy())
+
+
+def ask_keras_hub(folder):
+    """A classifier with its preprocessor."""
+    import keras_hub
+
+    preprocessor = keras_hub.models.BertTextClassifierPreprocessor.from_preset(
+        str(folder / "keras_hub"), sequence_length=LONGEST
+    )
+    model = keras_hub.models.BertTextClassifier.from_preset(
+        str(folder / "keras_hub"), num_classes=2, preprocessor=preprocessor
+    )
+    return lambda texts: model.predict(texts, batch_size=BATCH_SIZE, verbose=0)
+
+
+def ask_transformers(folder):
+    """Tokenizer and model, on PyTorch."""
+    import torch
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "huggingface")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "huggingface").eval()
+
+    def answer(texts):
+        encoded = tokenizer(texts, truncation=True, max_length=LONGEST, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            return model(**encoded).logits.softmax(-1).numpy()
+
+    return answer
+
+
+def ask_onnx_runtime(folder):
+    """The tokenizer of Transformers, and our export."""
+    import numpy as np
+    import onnxruntime
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "huggingface")
+    session = onnxruntime.InferenceSession(folder / "onnx" / "1" / "model.onnx")
+    names = {"input_ids": "word", "attention_mask": "mask", "token_type_ids": "type"}
+    inputs = [value.name for value in session.get_inputs()]
+    places = {theirs: next(name for name in inputs if part in name) for theirs, part in names.items()}
+
+    def answer(texts):
+        encoded = tokenizer(texts, truncation=True, max_length=LONGEST, padding=True, return_tensors="np")
+        return session.run(None, {places[name]: encoded[name].astype(np.int32) for name in names})
+
+    return answer
+
+
+INFERENCE = {
+    "keras_bert_app": ask_saved_model,
+    "KerasHub": ask_keras_hub,
+    "Transformers": ask_transformers,
+    "ONNX Runtime": ask_onnx_runtime,
+}
+
+
+def print_table(kind, found):
+    """The medians, as a Markdown table."""
+    medians = {
+        side: {name: statistics.median(row[name] for row in rounds) for name in rounds[0]}
+        for side, rounds in found.items()
+    }
+    work = 3 * 2 * (PARAMETERS + ATTENTION) / ROWS  # of an example
+    print("\n| | examples/s | of ours | share of the product | peak memory, MiB |\n|---|---|---|---|---|")
+    for side, row in medians.items():
+        name, _, precision = side.partition(", ")
+        if name == "product":
+            continue
+        ours = medians[side.replace(name, "keras_bert_app", 1)]["per_second"]
+        product = medians[f"product, {precision}"]["per_second"] if kind == "training" else None
+        share = f"{row['per_second'] * work / product:.0%}" if product else ""
+        ratio = f"{row['per_second'] / ours:.2f}"
+        print(f"| {side} | {row['per_second']:.2f} | {ratio} | {share} | {row['peak_mib']:,.0f} |")
+
+
+def machine():
+    """What the processor is."""
+    import platform
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {"processor": names[0] if names else platform.processor(), "cores": len(names) or os.cpu_count()}
+
+
+if __name__ == "__main__":
+    main()
