@@ -11,9 +11,9 @@ padding, dropout 0.1, AdamW, gradients clipped to a norm of 1; in bfloat16 as ea
 2048 x 768 by 768 x 3072, measured beside it; a step counts as three forward passes.
 
 inference: the class of each text, at most 256 word pieces. All have the same weights, the BERT that comes
-with the package or a BERT-base, in float32. All read the texts sorted by length in batches of 32 and pad a batch
-to its longest row, but KerasHub, which pads to the sequence length. Ours is the exported SavedModel, which
-takes strings; Transformers' is its tokenizer and its model; ONNX Runtime's the same tokenizer and our export.
+with the package or a BERT-base. All read the texts sorted by length in batches of 32 and pad a batch to its
+longest row, but KerasHub, which pads to the sequence length. Ours is the exported SavedModel, which takes
+strings; Transformers' is its tokenizer and its model; ONNX Runtime's the same tokenizer and our export.
 
 Each measurement is a process of its own; the sides take turns, and the median of the rounds is shown, with
 the highest memory of the process.
@@ -208,6 +208,7 @@ def write_models(size, folder):
     import keras
 
     import keras_bert_app as kba
+    from keras_bert_app.encoder import encoder_config
     from keras_bert_app.task_model import TaskModel
 
     keras.utils.set_random_seed(0)
@@ -219,8 +220,13 @@ def write_models(size, folder):
     kba.save_checkpoint(model, Path(folder) / "huggingface", preprocessor=preprocessor, labels=labels)
     kba.save_checkpoint(encoder, Path(folder) / "keras_hub", format="keras_hub", preprocessor=preprocessor)
     task = TaskModel("text-classification", preprocessor, model, {"labels": labels})
-    kba.export(task, Path(folder) / "saved_model")
+    kba.export(task, Path(folder) / "saved_model_float32")
     kba.export(task, Path(folder) / "onnx", format="onnx")
+    encoder = kba.bert_encoder(encoder_config(encoder), dtype="mixed_bfloat16")
+    narrow = kba.text_classifier(encoder, 2)
+    narrow.set_weights(model.get_weights())
+    task = TaskModel("text-classification", preprocessor, narrow, {"labels": labels})
+    kba.export(task, Path(folder) / "saved_model_bfloat16")
 
 
 def time_texts(ask, folder, texts):
@@ -237,12 +243,12 @@ def time_texts(ask, folder, texts):
     return measured(len(texts), timed(run, 3))
 
 
-def ask_saved_model(folder):
+def ask_saved_model(precision, folder):
     """The signature that takes strings."""
     import tensorflow as tf
     import tensorflow_text  # noqa: F401  registers its operations
 
-    loaded = tf.saved_model.load(folder / "saved_model" / "1")
+    loaded = tf.saved_model.load(folder / f"saved_model_{precision}" / "1")
     serve = loaded.signatures["serving_default"]
     return lambda texts: (loaded, serve(text=tf.constant(texts))["probabilities"].numpy())
 
@@ -260,18 +266,19 @@ def ask_keras_hub(folder):
     return lambda texts: model.predict(texts, batch_size=BATCH_SIZE, verbose=0)
 
 
-def ask_transformers(folder):
+def ask_transformers(precision, folder):
     """Tokenizer and model, on PyTorch."""
     import torch
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "huggingface")
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "huggingface").eval()
+    kind = transformers.AutoModelForSequenceClassification
+    model = kind.from_pretrained(folder / "huggingface", dtype=getattr(torch, precision)).eval()
 
     def answer(texts):
         encoded = tokenizer(texts, truncation=True, max_length=LONGEST, padding=True, return_tensors="pt")
         with torch.inference_mode():
-            return model(**encoded).logits.softmax(-1).numpy()
+            return model(**encoded).logits.float().softmax(-1).numpy()
 
     return answer
 
@@ -296,10 +303,12 @@ def ask_onnx_runtime(folder):
 
 
 INFERENCE = {
-    "keras_bert_app": ask_saved_model,
-    "KerasHub": ask_keras_hub,
-    "Transformers": ask_transformers,
-    "ONNX Runtime": ask_onnx_runtime,
+    "keras_bert_app, float32": functools.partial(ask_saved_model, "float32"),
+    "KerasHub, float32": ask_keras_hub,
+    "Transformers, float32": functools.partial(ask_transformers, "float32"),
+    "ONNX Runtime, float32": ask_onnx_runtime,
+    "keras_bert_app, bfloat16": functools.partial(ask_saved_model, "bfloat16"),
+    "Transformers, bfloat16": functools.partial(ask_transformers, "bfloat16"),
 }
 
 

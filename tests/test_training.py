@@ -370,19 +370,22 @@ def test_adamw_takes_the_steps_of_kerass(in_a_graph):
     other.exclude_from_weight_decay(var_names=["bias"])
     optimizer = optimization.FusedAdamW(0.05, **same)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
-    for variables, taking in ((ours, optimizer), (theirs, other)):
-        taking.build(variables)
 
-        def step(variables=variables, taking=taking):
+    def three_steps(taking, variables):
+        def step():
+            kernel, bias, embeddings = values = [variable.value for variable in variables]
             with tf.GradientTape() as tape:
-                kernel, bias, embeddings = (variable.value for variable in variables)
                 loss = tf.reduce_sum(tf.sin(kernel)) + tf.reduce_sum(tf.square(bias))
                 loss += tf.reduce_sum(tf.exp(tf.gather(embeddings, ids)))
-            taking.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
+            taking.apply(tape.gradient(loss, values), variables)
 
-        step = tf.function(step, autograph=False) if in_a_graph else step
+        taking.build(variables)
+        run = tf.function(step, autograph=False) if in_a_graph else step
         for _ in range(3):
-            step()
+            run()
+
+    three_steps(optimizer, ours)
+    three_steps(other, theirs)
     for found, expected, value in zip(ours, theirs, values, strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
         assert np.abs(found.numpy() - value).max() > 0.1
