@@ -40,7 +40,7 @@ class LayerNorm(keras.layers.Layer):
 
     def call(self, x):
         if is_lean():
-            return ops.cast(_fused_layer_norm(x, self.gamma, self.beta, self.epsilon), self.compute_dtype)
+            return _fused_layer_norm(x, self.gamma, self.beta, self.epsilon)
         y = ops.layer_normalization(x, self.gamma, self.beta, -1, self.epsilon)
         return ops.cast(y, self.compute_dtype)
 
@@ -55,11 +55,11 @@ def _fused_layer_norm(x, gamma, beta, epsilon):
     """Layer normalization as TensorFlow's optimizer of graphs knows it: a batch of one, a channel a token."""
     import tensorflow as tf
 
-    x, none = tf.cast(x, tf.float32), tf.constant([], tf.float32)
+    none = tf.constant([], tf.float32)
     hidden = x.shape[-1]
     number = tf.size(x) // hidden
     y = tf.raw_ops.FusedBatchNormV3(
         x=tf.reshape(x, (1, number, hidden, 1)), scale=tf.ones((number,)), offset=tf.zeros((number,)),
         mean=none, variance=none, epsilon=epsilon, data_format="NCHW",
     ).y  # fmt: skip
-    return tf.reshape(y, tf.shape(x)) * gamma + beta
+    return tf.reshape(y, tf.shape(x)) * tf.cast(gamma, x.dtype) + tf.cast(beta, x.dtype)
