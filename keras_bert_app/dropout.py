@@ -4,6 +4,8 @@ import keras
 
 from keras_bert_app.activations import PACKAGE
 
+MOST = 254 / 256  # of which bytes can decide
+
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Dropout(keras.layers.Layer):
@@ -44,7 +46,7 @@ class Dropout(keras.layers.Layer):
     def call(self, x, training=False):
         if not training or self.rate == 0:
             return x
-        if keras.config.backend() == "tensorflow":
+        if keras.config.backend() == "tensorflow" and self.rate <= MOST:
             return _drop(x, self.rate, self.seed_generator.next())
         return keras.random.dropout(x, self.rate, seed=self.seed_generator)
 
@@ -64,7 +66,7 @@ def _drop(x, rate, seed):
     )
     bits = tf.reshape(tf.bitcast(words, tf.uint8), (-1,))
     # The last one is left over: it chooses one of the two bytes next to the rate.
-    least = tf.minimum((round(rate * 2**16) + tf.cast(bits[-1], tf.int32)) // 2**8, 255)
+    least = (round(rate * 2**16) + tf.cast(bits[-1], tf.int32)) // 2**8
     is_kept = tf.reshape(bits[:number], tf.shape(x)) >= tf.cast(least, tf.uint8)
     scale, zero = tf.cast(1 / (1 - rate), x.dtype), tf.zeros((), x.dtype)
     return tf.where(is_kept, x * scale, zero)

@@ -343,7 +343,7 @@ def test_what_is_cut_is_said(tmp_path):
     ):
         kba.finetune(
             "text-classification", rows, model=tmp_path / "pretrained", output=tmp_path / "run",
-            epochs=1, learning_rate=2e-2, sequence_length=16, batch_size=16,
+            epochs=1, learning_rate=2e-3, sequence_length=16, batch_size=16,
         )  # fmt: skip
 
 
