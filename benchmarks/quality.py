@@ -20,7 +20,6 @@ import json
 import multiprocessing
 import statistics
 import tempfile
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -120,7 +119,6 @@ def measure(name, seed, side, data, model):
     from keras_bert_app.tasks import get_task
 
     given = SETS[name]
-    start = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary) / "model"
         if side == SIDES[0]:
@@ -143,12 +141,11 @@ def measure(name, seed, side, data, model):
             found = kba.load(output, options={"pairs": task.pairs} if hasattr(task, "pairs") else None)
             tested = found.model
             preprocessor = found.preprocessor.replace(sequence_length=given.length)
-        seconds = time.monotonic() - start
         from keras_bert_app.task_model import TaskModel
 
         report = TaskModel(task, preprocessor, tested).evaluate(data / given.test, columns=given.columns)
     return {
-        "set": name, "seed": seed, "side": side, "seconds": round(seconds),
+        "set": name, "seed": seed, "side": side,
         "model": Path(model).resolve().name, "recipe": recipe(given),
         given.metric: report[given.metric] * (1 if given.task == "question-answering" else 100),
     }  # fmt: skip

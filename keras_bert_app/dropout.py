@@ -8,16 +8,12 @@ MOST = 254 / 256  # of which bytes can decide
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Dropout(keras.layers.Layer):
-    """Sets a share of its input to 0 in training, and scales the rest so that the sum stays alike.
+class Dropout(keras.layers.Dropout):  # a subclass: all but `call` is Keras's
+    """Dropout for which, with TensorFlow, a random byte decides about an element.
 
-    With TensorFlow a random byte decides about an element, where Keras makes a random float of each and so
-    spends a third of a training step of a small model on a CPU. A byte knows shares of 1/256; that between
-    two of them is met on average over the calls.
-
-    Args:
-        rate: the share.
-        seed: int, or None for `keras.random`'s.
+    Keras makes a random float of each, a third of a training step of a small model on a CPU. A byte knows
+    shares of 1/256; a rate between two of them is met on average over the calls. Its arguments are those of
+    `keras.layers.Dropout`.
 
     Call arguments:
         x: float, any shape.
@@ -34,27 +30,11 @@ class Dropout(keras.layers.Layer):
     Reference: [Srivastava et al., 2014](https://jmlr.org/papers/v15/srivastava14a.html)
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
-        super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"rate={rate}: a share of at least 0 and less than 1")
-        self.rate = rate
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed) if rate > 0 else None
-        self.built = True
-
     def call(self, x, training=False):
-        if not training or self.rate == 0:
-            return x
-        if keras.config.backend() == "tensorflow" and self.rate <= MOST:
+        by_bytes = keras.config.backend() == "tensorflow" and 0 < self.rate <= MOST
+        if training and by_bytes and self.noise_shape is None:
             return _drop(x, self.rate, self.seed_generator.next())
-        return keras.random.dropout(x, self.rate, seed=self.seed_generator)
-
-    def compute_output_shape(self, x_shape):
-        return x_shape
-
-    def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return super().call(x, training=training)
 
 
 def _drop(x, rate, seed):

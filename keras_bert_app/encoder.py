@@ -68,7 +68,7 @@ def bert_encoder(config, dtype=None, output_attentions=False, rematerialize=Fals
         return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
 
     def norm(name):
-        return LayerNorm(config.layer_norm_eps, name=name, dtype=dtype)
+        return LayerNorm(epsilon=config.layer_norm_eps, name=name, dtype=dtype)
 
     words = keras.layers.ReversibleEmbedding(
         config.vocab_size,

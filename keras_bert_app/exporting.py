@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from keras_bert_app import __version__, files, formats, loading, runtimes, serving_ops, warm_up
-from keras_bert_app.lean import lean
+from keras_bert_app.lean import lean_inference
 from keras_bert_app.task_model import TaskModel
 
 # What the SavedModel is, for `inspect`: beside the warm-up requests, where Serving reads no more than those.
@@ -115,11 +115,13 @@ def signatures(model):
     """All signatures of a `TaskModel`: dict from names to functions with their input signatures."""
     from keras_bert_app.signatures.ids import by_ids
 
+    found = {
+        name: (lean_inference()(function), texts)  # for no answer depends on padding
+        for name, (function, texts) in model.task.serve(model.model, model.preprocessor).items()
+    }
     name = getattr(model.task, "output_name", "logits")
-    ids = by_ids(model.model, name, model.preprocessor.tokenizer.vocabulary_size)
-    # Lean, for no answer of a task depends on padding; `ids` shows all outputs, those of padding too.
-    found = model.task.serve(model.model, model.preprocessor)
-    return {**{name: (lean(function), texts) for name, (function, texts) in found.items()}, "ids": ids}
+    found["ids"] = by_ids(model.model, name, model.preprocessor.tokenizer.vocabulary_size)
+    return found
 
 
 def check_operations(folder):

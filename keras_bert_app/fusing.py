@@ -4,7 +4,7 @@ import functools
 
 import keras
 
-# Elements of a row, or of a variable, from which on it pays: XLA takes a tenth of a second for each shape.
+# The width of rows from which on it pays; of variables its square: XLA takes a tenth of a second a shape.
 MANY = 512
 
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_bert_app.activations import PACKAGE
+from keras_bert_app.dropout import Dropout
 from keras_bert_app.encoder import ACTIVATIONS, encoder_config
 from keras_bert_app.normalization import LayerNorm
 
@@ -95,7 +96,7 @@ def pretrainer(encoder, heads=PRETRAINING_HEADS, activation=None, epsilon=None):
             name="mlm_dense",
             dtype=dtype,
         )(x)
-        x = LayerNorm(epsilon, name="mlm_norm", dtype=dtype)(x)
+        x = LayerNorm(epsilon=epsilon, name="mlm_norm", dtype=dtype)(x)
         x = words(x, reverse=True)  # (batch, predictions, vocab_size)
         outputs["mlm_logits"] = Bias(name="mlm_logits", dtype="float32")(x)
     if "next_sentence" in heads:
@@ -168,7 +169,7 @@ def text_classifier(encoder, num_classes, dropout=0.1):
     Reference: [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 4.1.
     """
     _check_classes(num_classes)
-    x = keras.layers.Dropout(dropout, name="classifier_drop")(encoder.output["pooled_output"])
+    x = Dropout(dropout, name="classifier_drop")(encoder.output["pooled_output"])
     return keras.Model(encoder.input, _dense(num_classes, "classifier")(x), name="text_classifier")
 
 
@@ -198,7 +199,7 @@ def token_classifier(encoder, num_classes, dropout=0.1):
     Reference: [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 5.3.
     """
     _check_classes(num_classes)
-    x = keras.layers.Dropout(dropout, name="token_classifier_drop")(encoder.output["sequence_output"])
+    x = Dropout(dropout, name="token_classifier_drop")(encoder.output["sequence_output"])
     return keras.Model(encoder.input, _dense(num_classes, "token_classifier")(x), name="token_classifier")
 
 

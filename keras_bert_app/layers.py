@@ -240,7 +240,7 @@ class TransformerBlock(keras.layers.Layer):
             self.num_heads, self.attention_dropout, self.initializer, name="attention", dtype=dtype
         )
         self.attention.build(x_shape, mask_shape)
-        self.attention_norm = LayerNorm(self.epsilon, name="attention_norm", dtype=dtype)
+        self.attention_norm = LayerNorm(epsilon=self.epsilon, name="attention_norm", dtype=dtype)
         self.attention_norm.build(x_shape)
         self.intermediate = keras.layers.Dense(
             self.intermediate_size,
@@ -253,7 +253,7 @@ class TransformerBlock(keras.layers.Layer):
             hidden, kernel_initializer=self.initializer.clone(), name="output", dtype=dtype
         )
         self.output_dense.build((*axes, self.intermediate_size))
-        self.output_norm = LayerNorm(self.epsilon, name="output_norm", dtype=dtype)
+        self.output_norm = LayerNorm(epsilon=self.epsilon, name="output_norm", dtype=dtype)
         self.output_norm.build(x_shape)
         self.drop = Dropout(self.dropout, name="drop", dtype=dtype)
         _freeze_parts(self)

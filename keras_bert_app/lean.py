@@ -8,7 +8,7 @@ _state = threading.local()
 
 @contextlib.contextmanager
 def lean_inference():
-    """Within it models are traced for inference by TensorFlow, with less to compute.
+    """Within it, or in a function that it decorates, TensorFlow traces models with less to compute.
 
     Transformer blocks leave out padding: what they return for a padded position is the vector of some
     other token. And layer normalization is written as TensorFlow fuses it into one operation.
@@ -24,13 +24,3 @@ def lean_inference():
 def is_lean():
     """True within `lean_inference`."""
     return getattr(_state, "is_lean", False)
-
-
-def lean(function):
-    """`function` of positional arguments, run within `lean_inference`."""
-
-    def run(*args):
-        with lean_inference():
-            return function(*args)
-
-    return run

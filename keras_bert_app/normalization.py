@@ -1,20 +1,16 @@
 """Layer normalization, for any Keras backend."""
 
 import keras
-from keras import ops
 
 from keras_bert_app.activations import PACKAGE
 from keras_bert_app.lean import is_lean
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class LayerNorm(keras.layers.Layer):
-    """Layer normalization over the last axis, in float32.
+class LayerNorm(keras.layers.LayerNormalization):  # a subclass: all but `call` is Keras's
+    """Layer normalization, which TensorFlow makes one operation of in `lean_inference`.
 
-    That of Keras, but for `lean_inference`, where it is the operations that TensorFlow fuses into one.
-
-    Args:
-        epsilon: is added to the variance.
+    Its arguments are those of `keras.layers.LayerNormalization`; it is over the last axis.
 
     Call arguments:
         x: float `(..., hidden)`.
@@ -30,25 +26,10 @@ class LayerNorm(keras.layers.Layer):
     Reference: [Ba et al., 2016](https://arxiv.org/abs/1607.06450)
     """
 
-    def __init__(self, epsilon, **kwargs):
-        super().__init__(**kwargs)
-        self.epsilon = epsilon
-
-    def build(self, x_shape):
-        self.gamma = self.add_weight(name="gamma", shape=x_shape[-1:], initializer="ones", autocast=False)
-        self.beta = self.add_weight(name="beta", shape=x_shape[-1:], initializer="zeros", autocast=False)
-
     def call(self, x):
         if is_lean():
             return _fused_layer_norm(x, self.gamma, self.beta, self.epsilon)
-        y = ops.layer_normalization(x, self.gamma, self.beta, -1, self.epsilon)
-        return ops.cast(y, self.compute_dtype)
-
-    def compute_output_shape(self, x_shape):
-        return x_shape
-
-    def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon}
+        return super().call(x)
 
 
 def _fused_layer_norm(x, gamma, beta, epsilon):

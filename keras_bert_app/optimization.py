@@ -53,10 +53,18 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 class FusedAdamW(keras.optimizers.AdamW):
     """AdamW that goes through each large variable once in a step, with TensorFlow.
 
-    Its arguments are those of `keras.optimizers.AdamW`.
+    Its arguments are those of `keras.optimizers.AdamW`, but for `amsgrad`.
+
+    Raises:
+        ValueError: `amsgrad` is set.
 
     Reference: [Loshchilov & Hutter, 2019](https://arxiv.org/abs/1711.05101)
     """
+
+    def build(self, variables):
+        if self.amsgrad:
+            raise ValueError("amsgrad=True: take keras.optimizers.AdamW, this one has none")
+        super().build(variables)
 
     def _apply_weight_decay(self, variables):
         """Does nothing: `update_step` does it."""

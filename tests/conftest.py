@@ -110,9 +110,13 @@ def write_pretrained(folder, tensors=None, **changes):
     return folder
 
 
-def write_trainable(folder, positions=32, layers=1):
+# For a small BERT that shall learn with any seed.
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def write_trainable(folder, positions=32, layers=1, **config):
     """A Hugging Face folder with a small random BERT that learns quickly."""
-    sizes = {"hidden_size": 16, "num_hidden_layers": layers, "intermediate_size": 32}
+    sizes = {"hidden_size": 16, "num_hidden_layers": layers, "intermediate_size": 32, **config}
     tensors = random_tensors(hidden=16, layers=layers, inner=32, positions=positions)
     return write_pretrained(folder, tensors, **sizes, max_position_embeddings=positions)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import (
+    NO_DROPOUT,
     VOCABULARY,
     data_file,
     not_served,
@@ -323,9 +324,9 @@ def test_mistakes_of_load(folder, pretrained, run_folder):
 # Training
 
 
-def write_pretrainer(path):
+def write_pretrainer(path, **config):
     """A folder with a small random BERT, and its heads, that learns quickly."""
-    preprocessor, encoder = kba.from_pretrained(write_trainable(path / "encoder"))
+    preprocessor, encoder = kba.from_pretrained(write_trainable(path / "encoder", **config))
     return (
         kba.save_checkpoint(kba.pretrainer(encoder), path / "heads", preprocessor=preprocessor)
         or path / "heads"
@@ -400,16 +401,16 @@ def test_next_sentence_is_trained(tmp_path):
     """A good film is followed by good words."""
     rows = [((text, "it was"), label == "positive") for text, label in reviews(140)]
     model = kba.finetune(
-        "next-sentence", rows, rows[:30], model=write_pretrainer(tmp_path), output=tmp_path / "run", epochs=8,
-        learning_rate=6e-3, sequence_length=24, batch_size=16,
+        "next-sentence", rows, rows[:30], model=write_pretrainer(tmp_path, **NO_DROPOUT),
+        output=tmp_path / "run", epochs=12, learning_rate=6e-3, sequence_length=24, batch_size=16,
     )  # fmt: skip
     report = model.evaluate(rows)
-    assert report["accuracy"] > 0.58  # with any seed, where a guess has 0.5
+    assert report["accuracy"] > 0.9
     assert report["labels"] == ["is_next", "not_next"]
     assert "confusion matrix" in model.task.show(report)
     pairs = [given for given, _ in rows[:5]]
     answers = kba.load(tmp_path / "run")(pairs)
-    assert [row["is_next"] for row in answers] == [row["is_next"] for row in model(pairs)]
+    assert [row["is_next"] for row in answers] == [label for _, label in rows[:5]]
     path = kba.export(tmp_path / "run", tmp_path / "exported")
     assert not_served(path) == []
     found = served(path, text=[first for first, _ in pairs], text_pair=[second for _, second in pairs])

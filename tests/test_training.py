@@ -353,7 +353,7 @@ def test_one_step_of_adamw_by_hand():
 
 
 @pytest.mark.parametrize("in_a_graph", [True, False])
-def test_adamw_takes_the_steps_of_kerass(in_a_graph):
+def test_adamw_takes_the_same_steps_as_that_of_keras(in_a_graph):
     """Also for a variable that is large enough to be compiled, and for the gradient of an embedding."""
     import tensorflow as tf
 
@@ -391,6 +391,8 @@ def test_adamw_takes_the_steps_of_kerass(in_a_graph):
         assert np.abs(found.numpy() - value).max() > 0.1
     config = optimizer.get_config()
     assert optimization.FusedAdamW.from_config(config).get_config() == config
+    with pytest.raises(ValueError, match="amsgrad=True: take keras.optimizers.AdamW"):
+        optimization.FusedAdamW(0.05, amsgrad=True).build(ours)
 
 
 def test_lines_where_there_is_no_terminal(tmp_path, monkeypatch, capsys):

@@ -1,11 +1,9 @@
 """Batches of texts of like length, so that little of a batch is padding."""
 
-import functools
-
 import keras
 import numpy as np
 
-from keras_bert_app.lean import lean
+from keras_bert_app.lean import lean_inference
 
 GROUP = 50  # batches that are sorted by length together; more gives less padding, less mixing
 
@@ -52,8 +50,12 @@ def runner(model):
     import tensorflow as tf
 
     signature = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in model.input.items()}
-    function = lean(functools.partial(model, training=False))
-    run = tf.function(function, input_signature=[signature], autograph=False)
+
+    @lean_inference()
+    def infer(inputs):
+        return model(inputs, training=False)
+
+    run = tf.function(infer, input_signature=[signature], autograph=False)
     return lambda inputs: keras.tree.map_structure(lambda tensor: tensor.numpy(), run(inputs))
 
 
