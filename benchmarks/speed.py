@@ -1,12 +1,15 @@
 """Speed of training steps, and of inference from texts, beside KerasHub, Transformers and ONNX Runtime.
 
     pip install ".[peers,onnx]"
+    python benchmarks/speed.py training --size base
     python benchmarks/speed.py training
     python benchmarks/speed.py inference --texts TEXTS.jsonl.gz
     python benchmarks/speed.py inference --texts TEXTS.jsonl.gz --size base --number 200
 
-training: a step of a BERT-base classifier with random weights on 16 rows of 128 random word pieces without
-padding, dropout 0.1, AdamW, gradients clipped to a norm of 1; in bfloat16 as each does it (`mixed_bfloat16`,
+The size is that of the BERT that comes with the package, or of BERT-base.
+
+training: a step of a classifier with random weights on 16 rows of 128 random word pieces without padding,
+dropout 0.1, AdamW, gradients clipped to a norm of 1; in bfloat16 as each does it (`mixed_bfloat16`,
 `torch.autocast`) and in float32. The share is that of the speed at which the machine multiplies matrices of
 2048 x 768 by 768 x 3072, measured beside it; a step counts as three forward passes.
 
@@ -20,6 +23,7 @@ the highest memory of the process.
 """
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import json
@@ -33,10 +37,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 BATCH_SIZE = 32
-ROWS, LENGTH, VOCABULARY = 16, 128, 30522
+ROWS, LENGTH = 16, 128
 LONGEST = 256
-PARAMETERS = 12 * (12 * 768**2) * ROWS * LENGTH  # products of weights in a forward pass of BERT-base
-ATTENTION = 12 * 2 * ROWS * LENGTH**2 * 768  # and of attention
 PRECISIONS = ("bfloat16", "float32")
 
 
@@ -54,7 +56,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         if args.kind == "training":
             sides = {
-                f"{side}, {precision}": functools.partial(step, precision, args.steps)
+                f"{side}, {precision}": functools.partial(step, args.size, precision, args.steps)
                 for precision, (side, step) in itertools.product(PRECISIONS, TRAINING.items())
             }
             sides |= {f"product, {precision}": functools.partial(peak, precision) for precision in PRECISIONS}
@@ -71,7 +73,7 @@ def main():
             for side, measure in sides.items():
                 found[side].append(in_process(measure))
                 print(side, found[side][-1], flush=True)
-    print_table(args.kind, found)
+    print_table(found, in_process(work, args.size) if args.kind == "training" else None)
     print(json.dumps({**vars(args), "texts": str(args.texts), "machine": machine(), "found": found}))
 
 
@@ -107,23 +109,46 @@ def peak(precision):
     return measured(2 * 2048 * 768 * 3072, seconds)
 
 
-def random_batch():
+def config_of(size):
+    """The `BertConfig` of a size."""
+    import keras_bert_app as kba
+
+    if size == "bundled":
+        return kba.open_checkpoint("bert_mini_reviews").config
+    return kba.BertConfig(
+        vocab_size=30522,
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+    )
+
+
+def work(size):
+    """Multiplications and additions of a training step for each example, as three forward passes."""
+    config = config_of(size)
+    hidden = config.hidden_size
+    kernels = 4 * hidden**2 + 2 * hidden * config.intermediate_size
+    return 3 * 2 * config.num_hidden_layers * LENGTH * (kernels + 2 * LENGTH * hidden)
+
+
+def random_batch(config):
     """Word pieces and labels."""
     import numpy as np
 
     random = np.random.default_rng(0)
-    ids = random.integers(5, VOCABULARY, (ROWS, LENGTH)).astype("int32")
+    ids = random.integers(5, config.vocab_size, (ROWS, LENGTH)).astype("int32")
     return ids, random.integers(0, 2, ROWS).astype("int32")
 
 
-def train_keras(model, optimizer, names, steps):
+def train_keras(model, config, optimizer, names, steps):
     """Steps of a Keras model."""
     import keras
     import numpy as np
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, jit_compile=False)
-    ids, labels = random_batch()
+    ids, labels = random_batch(config)
     batch = dict(zip(names, (ids, np.ones_like(ids), np.zeros_like(ids)), strict=True))
     timed(lambda: model.train_on_batch(batch, labels), 2)
     return measured(ROWS, timed(lambda: model.train_on_batch(batch, labels), steps))
@@ -134,38 +159,42 @@ def policy(precision):
     return {"bfloat16": "mixed_bfloat16"}.get(precision, precision)
 
 
-def train_ours(precision, steps):
+def train_ours(size, precision, steps):
     """Steps of this package."""
     import keras_bert_app as kba
     from keras_bert_app import optimization
 
-    encoder = kba.bert_encoder(base(kba), dtype=policy(precision))
+    config = config_of(size)
+    model = kba.text_classifier(kba.bert_encoder(config, dtype=policy(precision)), 2)
     names = ("input_word_ids", "input_mask", "input_type_ids")
-    return train_keras(kba.text_classifier(encoder, 2), optimization.adamw(1e-5, 1000), names, steps)
+    return train_keras(model, config, optimization.adamw(1e-5, 1000), names, steps)
 
 
-def train_keras_hub(precision, steps):
+def train_keras_hub(size, precision, steps):
     """Steps of KerasHub."""
     import keras
     import keras_hub
 
+    config = config_of(size)
     backbone = keras_hub.models.BertBackbone(
-        VOCABULARY, num_layers=12, num_heads=12, hidden_dim=768, intermediate_dim=3072, dropout=0.1,
-        dtype=policy(precision),
+        config.vocab_size, config.num_hidden_layers, config.num_attention_heads, config.hidden_size,
+        config.intermediate_size, dropout=0.1, dtype=policy(precision),
     )  # fmt: skip
     model = keras_hub.models.BertTextClassifier(backbone, 2, preprocessor=None)
     optimizer = keras.optimizers.AdamW(1e-5, weight_decay=0.01, global_clipnorm=1.0)
-    return train_keras(model, optimizer, ("token_ids", "padding_mask", "segment_ids"), steps)
+    return train_keras(model, config, optimizer, ("token_ids", "padding_mask", "segment_ids"), steps)
 
 
-def train_transformers(precision, steps):
+def train_transformers(size, precision, steps):
     """Steps of Transformers with PyTorch."""
     import torch
     import transformers
 
-    model = transformers.BertForSequenceClassification(transformers.BertConfig(num_labels=2)).train()
+    config = config_of(size)
+    theirs = transformers.BertConfig(**dataclasses.asdict(config), num_labels=2)
+    model = transformers.BertForSequenceClassification(theirs).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-5, weight_decay=0.01, fused=True)
-    ids, labels = (torch.tensor(array).long() for array in random_batch())
+    ids, labels = (torch.tensor(array).long() for array in random_batch(config))
     mask = torch.ones_like(ids)
 
     def step():
@@ -187,14 +216,6 @@ TRAINING = {
 }
 
 
-def base(kba):
-    """The config of BERT-base."""
-    return kba.BertConfig(
-        vocab_size=VOCABULARY, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
-        intermediate_size=3072,
-    )  # fmt: skip
-
-
 def read(path, number):
     """Texts from all over a file."""
     from keras_bert_app.data.readers import read_texts
@@ -214,7 +235,7 @@ def write_models(size, folder):
     keras.utils.set_random_seed(0)
     preprocessor, encoder = kba.from_pretrained(sequence_length=LONGEST)
     if size == "base":
-        encoder = kba.bert_encoder(base(kba))
+        encoder = kba.bert_encoder(config_of(size))
     model = kba.text_classifier(encoder, 2)
     labels = ["negative", "positive"]
     kba.save_checkpoint(model, Path(folder) / "huggingface", preprocessor=preprocessor, labels=labels)
@@ -312,21 +333,21 @@ INFERENCE = {
 }
 
 
-def print_table(kind, found):
+def print_table(found, work):
     """The medians, as a Markdown table."""
     medians = {
         side: {name: statistics.median(row[name] for row in rounds) for name in rounds[0]}
         for side, rounds in found.items()
     }
-    work = 3 * 2 * (PARAMETERS + ATTENTION) / ROWS  # of an example
     print("\n| | examples/s | of ours | share of the product | peak memory, MiB |\n|---|---|---|---|---|")
     for side, row in medians.items():
         name, _, precision = side.partition(", ")
         if name == "product":
             continue
         ours = medians[side.replace(name, "keras_bert_app", 1)]["per_second"]
-        product = medians[f"product, {precision}"]["per_second"] if kind == "training" else None
-        share = f"{row['per_second'] * work / product:.0%}" if product else ""
+        share = ""
+        if work:
+            share = f"{row['per_second'] * work / medians[f'product, {precision}']['per_second']:.0%}"
         ratio = f"{row['per_second'] / ours:.2f}"
         print(f"| {side} | {row['per_second']:.2f} | {ratio} | {share} | {row['peak_mib']:,.0f} |")
 

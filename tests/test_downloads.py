@@ -56,7 +56,7 @@ def zipped(files):
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w") as archive:
         for name, data in files.items():
-            archive.writestr(name, data)
+            archive.writestr(zipfile.ZipInfo(name), data)  # without the time of day: the same bytes each time
     return written.getvalue()
 
 
