@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_bert_app.fusing import MANY, fused
+from keras_bert_app.fusing import fused, fuses
 
 PACKAGE = "keras_bert_app"
 
@@ -43,7 +43,7 @@ def _with_slope(function):
 
     @ops.custom_gradient
     def activation(x):
-        value, slope = (fused(parts) if x.shape[-1] >= MANY else parts)(x)
+        value, slope = (fused(parts) if fuses(x.shape[-1]) else parts)(x)
 
         def grad(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream

@@ -1,8 +1,10 @@
 """Dropout, with cheap random numbers where TensorFlow has none."""
 
 import keras
+from keras import ops
 
 from keras_bert_app.activations import PACKAGE
+from keras_bert_app.fusing import fused, fuses
 
 MOST = 254 / 256  # of which bytes can decide
 
@@ -31,22 +33,31 @@ class Dropout(keras.layers.Dropout):  # a subclass: all but `call` is Keras's
     """
 
     def call(self, x, training=False):
+        if not training or not self.takes_bytes:
+            return super().call(x, training=training)
+        return (fused(keep) if fuses(x.shape[-1]) else keep)(x, self.draw(x), self.rate)
+
+    @property
+    def takes_bytes(self):
+        """True if random bytes decide."""
         by_bytes = keras.config.backend() == "tensorflow" and 0 < self.rate <= MOST
-        if training and by_bytes and self.noise_shape is None:
-            return _drop(x, self.rate, self.seed_generator.next())
-        return super().call(x, training=training)
+        return by_bytes and self.noise_shape is None
+
+    def draw(self, x):
+        """What is kept of `x`, bool of its shape, with TensorFlow."""
+        import tensorflow as tf
+
+        number = tf.size(x)
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        words = tf.random.stateless_uniform(
+            ((number + 8) // 8,), seed, minval=None, maxval=None, dtype=tf.uint64
+        )
+        bits = tf.reshape(tf.bitcast(words, tf.uint8), (-1,))
+        # The last one is left over: it chooses one of the two bytes next to the rate.
+        least = (round(self.rate * 2**16) + tf.cast(bits[-1], tf.int32)) // 2**8
+        return tf.reshape(bits[:number], tf.shape(x)) >= tf.cast(least, tf.uint8)
 
 
-def _drop(x, rate, seed):
-    import tensorflow as tf
-
-    number = tf.size(x)
-    words = tf.random.stateless_uniform(
-        ((number + 8) // 8,), tf.cast(seed, tf.int32), minval=None, maxval=None, dtype=tf.uint64
-    )
-    bits = tf.reshape(tf.bitcast(words, tf.uint8), (-1,))
-    # The last one is left over: it chooses one of the two bytes next to the rate.
-    least = (round(rate * 2**16) + tf.cast(bits[-1], tf.int32)) // 2**8
-    is_kept = tf.reshape(bits[:number], tf.shape(x)) >= tf.cast(least, tf.uint8)
-    scale, zero = tf.cast(1 / (1 - rate), x.dtype), tf.zeros((), x.dtype)
-    return tf.where(is_kept, x * scale, zero)
+def keep(x, is_kept, rate):
+    """`x` where it is kept, scaled so that the mean stays, and 0 elsewhere."""
+    return ops.where(is_kept, x * ops.cast(1 / (1 - rate), x.dtype), ops.zeros((), x.dtype))

@@ -179,9 +179,10 @@ def embed_words(texts, model=DEFAULT, layers=(-1,), combine="sum", batch_size=32
             readers.check_text(word, f"text {index}")
     preprocessor, encoder = model if is_loaded(model) else from_pretrained(model)
     model = _layers(encoder, layers, combine)
+    run, width = buckets.runner(model), model.output_shape[-1]
     found = []
     for start in range(0, len(texts), CHUNK):
-        found += _words(preprocessor, model, texts[start : start + CHUNK], batch_size)
+        found += _words(preprocessor, run, width, texts[start : start + CHUNK], batch_size)
     return found
 
 
@@ -199,14 +200,13 @@ def _layers(encoder, layers, combine):
     return keras.Model(encoder.input, joined / len(chosen) if combine == "mean" else joined)
 
 
-def _words(preprocessor, model, texts, batch_size):
+def _words(preprocessor, run, width, texts, batch_size):
     """What `embed_words` gives, of some texts."""
     split = iter(split_texts([given for given in texts if isinstance(given, str)]))
     found = [next(split) if isinstance(given, str) else joined_words(list(given)) for given in texts]
     words = [one["words"] for one in found]
     features = featuring.encode_windows(preprocessor, words, max(preprocessor.sequence_length // 2, 1))
-    outputs = buckets.predict(buckets.runner(model), features, batch_size, per_piece=True)
-    width = model.output_shape[-1]
+    outputs = buckets.predict(run, features, batch_size, per_piece=True)
     for one in found:
         one["vectors"] = np.zeros((len(one["words"]), width), "float32")
     first = alignment.first_pieces(features)

@@ -1,37 +1,49 @@
 """Many operations of TensorFlow on each element of large tensors as one, which XLA compiles."""
 
+import contextlib
 import functools
+import threading
 
 import keras
+from keras import ops
 
-# The width of rows from which on it pays; of variables its square: XLA takes a tenth of a second a shape.
-MANY = 512
+# The width of rows from which on it pays: XLA takes some tenths of a second a shape.
+MANY = 384
+
+_state = threading.local()
 
 
-def fused(function):
-    """`function` of tensors with one pass over memory in the place of one for each operation.
+def fuses(width):
+    """True if `fused` is to be used: in graphs of TensorFlow on a CPU, if rows of `width` are wide enough.
 
-    So it is in graphs of TensorFlow. Elsewhere it is the function as it is: other backends either compile
-    all, or nothing.
+    Other backends either compile all, or nothing.
     """
-
-    @functools.wraps(function)
-    def run(*args):
-        if keras.config.backend() == "tensorflow" and _in_a_graph():
-            return _compiled(function)(*args)
-        return function(*args)
-
-    return run
-
-
-def _in_a_graph():
+    if keras.config.backend() != "tensorflow" or width is None or width < MANY:
+        return False
     import tensorflow as tf
 
-    return not tf.executing_eagerly()
+    is_off = getattr(_state, "is_off", False) or tf.config.list_physical_devices("GPU")
+    return not is_off and not tf.executing_eagerly()
 
 
 @functools.cache
-def _compiled(function):
+def fused(function):
+    """`function` of tensors with one pass over memory in the place of one for each operation."""
     import tensorflow as tf
 
     return tf.function(function, jit_compile=True, autograph=False)
+
+
+@contextlib.contextmanager
+def nothing_fused():
+    """Within it, or in a function that it decorates, graphs are made that need no XLA."""
+    _state.is_off = True
+    try:
+        yield
+    finally:
+        _state.is_off = False
+
+
+def row_sums(x):
+    """The sum of each row, `(..., 1)`, as a product: XLA uses no vector units for the sum of a row."""
+    return ops.matmul(x, ops.ones((ops.shape(x)[-1], 1), x.dtype))

@@ -5,8 +5,11 @@ from keras import ops
 
 from keras_bert_app import rematerialization
 from keras_bert_app.activations import PACKAGE, gelu_erf, in_training
+from keras_bert_app.dense import Dense
 from keras_bert_app.dropout import Dropout
+from keras_bert_app.fusing import fuses
 from keras_bert_app.normalization import LayerNorm
+from keras_bert_app.softmax import dropped_softmax
 from keras_bert_app.tokens import Tokens
 
 # The dense layers of a transformer block.
@@ -118,9 +121,7 @@ class SelfAttention(keras.layers.Layer):
 
     def _dense(self, x_shape, name):
         initializer = self.initializer.clone()  # one random stream for each kernel
-        layer = keras.layers.Dense(
-            x_shape[-1], kernel_initializer=initializer, name=name, dtype=self.dtype_policy
-        )
+        layer = Dense(x_shape[-1], kernel_initializer=initializer, name=name, dtype=self.dtype_policy)
         layer.build(x_shape)
         return layer
 
@@ -140,8 +141,12 @@ class SelfAttention(keras.layers.Layer):
         # As in Google's BERT, a large negative number and not -inf, so that a row without any
         # allowed token stays finite; -3e4 fits float16, and its exponential is 0 in every type.
         bias = (1.0 - ops.cast(ops.not_equal(mask, 0), scores.dtype)) * -3e4
-        attentions = ops.softmax(scores + ops.expand_dims(bias, (1, 2)))
-        weights = self.drop(attentions, training=training)
+        bias = ops.expand_dims(bias, (1, 2))
+        if training and not return_attentions and fuses(hidden) and self.drop.takes_bytes:
+            weights = dropped_softmax(scores, bias, self.drop.draw(scores), self.dropout)
+        else:
+            attentions = ops.softmax(scores + bias)
+            weights = self.drop(attentions, training=training)
         y = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # (batch, length, heads, head_size)
         y = tokens.rows(ops.reshape(y, (-1, tokens.length, hidden)))
         y = tokens.batch(self.output_dense(y))
@@ -242,14 +247,14 @@ class TransformerBlock(keras.layers.Layer):
         self.attention.build(x_shape, mask_shape)
         self.attention_norm = LayerNorm(epsilon=self.epsilon, name="attention_norm", dtype=dtype)
         self.attention_norm.build(x_shape)
-        self.intermediate = keras.layers.Dense(
+        self.intermediate = Dense(
             self.intermediate_size,
             kernel_initializer=self.initializer.clone(),
             name="intermediate",
             dtype=dtype,
         )
         self.intermediate.build(x_shape)
-        self.output_dense = keras.layers.Dense(
+        self.output_dense = Dense(
             hidden, kernel_initializer=self.initializer.clone(), name="output", dtype=dtype
         )
         self.output_dense.build((*axes, self.intermediate_size))

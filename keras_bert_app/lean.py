@@ -3,6 +3,8 @@
 import contextlib
 import threading
 
+import keras
+
 _state = threading.local()
 
 
@@ -10,8 +12,9 @@ _state = threading.local()
 def lean_inference():
     """Within it, or in a function that it decorates, TensorFlow traces models with less to compute.
 
-    Transformer blocks leave out padding: what they return for a padded position is the vector of some
-    other token. And layer normalization is written as TensorFlow fuses it into one operation.
+    Transformer blocks leave out padding, but for the first position of a row: what they return for padding
+    is the vector of some other token. And layer normalization is written as TensorFlow fuses it into one
+    operation.
     """
     before = is_lean()
     _state.is_lean = True
@@ -22,5 +25,5 @@ def lean_inference():
 
 
 def is_lean():
-    """True within `lean_inference`."""
-    return getattr(_state, "is_lean", False)
+    """True within `lean_inference`, with TensorFlow."""
+    return getattr(_state, "is_lean", False) and keras.config.backend() == "tensorflow"

@@ -1,8 +1,10 @@
 """Layer normalization, for any Keras backend."""
 
 import keras
+from keras import ops
 
 from keras_bert_app.activations import PACKAGE
+from keras_bert_app.fusing import fused, fuses, row_sums
 from keras_bert_app.lean import is_lean
 
 
@@ -10,10 +12,12 @@ from keras_bert_app.lean import is_lean
 class LayerNorm(keras.layers.LayerNormalization):  # a subclass: all but `call` is Keras's
     """Layer normalization, which TensorFlow makes one operation of in `lean_inference`.
 
-    Its arguments are those of `keras.layers.LayerNormalization`; it is over the last axis.
+    In training with TensorFlow on a CPU, wide rows go through memory once for the value and once for the
+    gradient. Its arguments are those of `keras.layers.LayerNormalization`; it is over the last axis.
 
     Call arguments:
         x: float `(..., hidden)`.
+        training: True in a training step.
 
     Returns:
         float `(..., hidden)`.
@@ -26,9 +30,13 @@ class LayerNorm(keras.layers.LayerNormalization):  # a subclass: all but `call` 
     Reference: [Ba et al., 2016](https://arxiv.org/abs/1607.06450)
     """
 
-    def call(self, x):
-        if is_lean():
+    def call(self, x, training=False):
+        if not (self.center and self.scale and self.axis == [-1]) or self.rms_scaling:
+            return super().call(x)
+        if is_lean() and x.dtype != "float64":
             return _fused_layer_norm(x, self.gamma, self.beta, self.epsilon)
+        if training and fuses(x.shape[-1]):
+            return _with_gradient(x, self.gamma, self.beta, self.epsilon)
         return super().call(x)
 
 
@@ -44,3 +52,40 @@ def _fused_layer_norm(x, gamma, beta, epsilon):
         mean=none, variance=none, epsilon=epsilon, data_format="NCHW",
     ).y  # fmt: skip
     return tf.reshape(y, tf.shape(x)) * tf.cast(gamma, x.dtype) + tf.cast(beta, x.dtype)
+
+
+def _with_gradient(x, gamma, beta, epsilon):
+    """Layer normalization that keeps the normalized rows and their scales for the backward pass."""
+
+    @ops.custom_gradient
+    def norm(x, gamma, beta):
+        y, normalized, scale = fused(_norm)(x, gamma, beta, epsilon)
+        return y, lambda upstream: fused(_norm_slopes)(upstream, normalized, scale, gamma)
+
+    return norm(x, gamma, beta)
+
+
+def _norm(x, gamma, beta, epsilon):
+    wide = _widened(x)
+    centered = wide - _mean(wide)
+    scale = ops.rsqrt(_mean(ops.square(centered)) + epsilon)
+    normalized = centered * scale
+    y = normalized * ops.cast(gamma, wide.dtype) + ops.cast(beta, wide.dtype)
+    return ops.cast(y, x.dtype), ops.cast(normalized, x.dtype), scale
+
+
+def _norm_slopes(upstream, normalized, scale, gamma):
+    y_slope, wide = _widened(upstream), _widened(normalized)
+    axes = tuple(range(len(upstream.shape) - 1))
+    gamma_slope, beta_slope = ops.sum(y_slope * wide, axes), ops.sum(y_slope, axes)
+    slope = y_slope * ops.cast(gamma, wide.dtype)
+    slope = (slope - _mean(slope) - wide * _mean(slope * wide)) * scale
+    return ops.cast(slope, upstream.dtype), *(ops.cast(s, gamma.dtype) for s in (gamma_slope, beta_slope))
+
+
+def _widened(x):
+    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+
+
+def _mean(x):
+    return row_sums(x) / x.shape[-1]

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_bert_app.activations import PACKAGE
-from keras_bert_app.fusing import MANY, fused
+from keras_bert_app.fusing import fused, fuses
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -67,35 +67,61 @@ class FusedAdamW(keras.optimizers.AdamW):
         super().build(variables)
 
     def _apply_weight_decay(self, variables):
-        """Does nothing: `update_step` does it."""
+        if not _is_on_tensorflow():  # there `update_step` does it
+            super()._apply_weight_decay(variables)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def _clip_gradients(self, gradients):
+        """Pairs of a gradient and the factor that clips it, for `update_step`, or clipped gradients."""
+        if not _is_on_tensorflow() or self.clipnorm or not self.global_clipnorm:
+            return super()._clip_gradients(gradients)
         import tensorflow as tf
 
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:  # which clip before they add up
+            return super()._clip_gradients(gradients)
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]  # of embeddings it is sparse
+        norm = tf.linalg.global_norm([tf.cast(gradient, tf.float32) for gradient in gradients])
+        factor = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
+        factor += norm - norm  # NaN if a gradient is not finite, as in Keras
+        return [(gradient, factor) for gradient in gradients]
+
+    def update_step(self, gradient, variable, learning_rate):
+        if not _is_on_tensorflow():
+            return super().update_step(gradient, variable, learning_rate)
+        import tensorflow as tf
+
+        gradient, factor = gradient if isinstance(gradient, tuple) else (gradient, 1.0)
         place = self._get_variable_index(variable)
         targets = variable, self._momentums[place], self._velocities[place]
         step = tf.cast(self.iterations + 1, tf.float32)
         corrections = 1.0 - self.beta_1**step, 1.0 - self.beta_2**step
         decay = learning_rate * (self.weight_decay if self._use_weight_decay(variable) else 0.0)
         rate = learning_rate * tf.sqrt(corrections[1]) / corrections[0]
-        numbers = decay, rate, self.beta_1, self.beta_2, self.epsilon
-        update = fused(_adamw) if math.prod(variable.shape) >= MANY**2 else _adamw
+        numbers = factor, decay, rate, self.beta_1, self.beta_2, self.epsilon
+        update = fused(_adamw) if fuses(math.isqrt(math.prod(variable.shape))) else _adamw
         found = update(
             tf.convert_to_tensor(gradient),
             *map(tf.convert_to_tensor, targets),
-            *(tf.cast(number, variable.dtype) for number in numbers),
+            *(tf.cast(number, tf.float32) for number in numbers),
         )
         for target, value in zip(targets, found, strict=True):
             self.assign(target, value)
 
 
-def _adamw(gradient, value, momentum, velocity, decay, rate, beta_1, beta_2, epsilon):
+def _adamw(gradient, value, momentum, velocity, factor, decay, rate, beta_1, beta_2, epsilon):
     """The new value, momentum and velocity of a variable."""
-    gradient = ops.cast(gradient, value.dtype)
+    wide = keras.backend.result_type(value.dtype, "float32")
+    gradient, value, momentum, velocity = (ops.cast(x, wide) for x in (gradient, value, momentum, velocity))
+    numbers = factor, decay, rate, beta_1, beta_2, epsilon
+    factor, decay, rate, beta_1, beta_2, epsilon = (ops.cast(number, wide) for number in numbers)
+    gradient = gradient * factor
     momentum += (gradient - momentum) * (1.0 - beta_1)
     velocity += (ops.square(gradient) - velocity) * (1.0 - beta_2)
     value -= value * decay
     return value - momentum * rate / (ops.sqrt(velocity) + epsilon), momentum, velocity
+
+
+def _is_on_tensorflow():
+    return keras.config.backend() == "tensorflow"
 
 
 def adamw(learning_rate, total_steps, warmup=0.1, weight_decay=0.01, gradient_accumulation=1, epsilon=1e-6):
@@ -116,7 +142,7 @@ def adamw(learning_rate, total_steps, warmup=0.1, weight_decay=0.01, gradient_ac
 
     Reference: [google-research/bert](https://github.com/google-research/bert), `optimization.py`.
     """
-    kind = FusedAdamW if keras.config.backend() == "tensorflow" else keras.optimizers.AdamW
+    kind = FusedAdamW if _is_on_tensorflow() else keras.optimizers.AdamW
     optimizer = kind(
         WarmupLinearDecay(learning_rate, round(warmup * total_steps), total_steps, gradient_accumulation),
         weight_decay=weight_decay,

@@ -12,7 +12,7 @@ from keras import ops
 from keras_bert_app.checkpointing import SaveState, leave, stop_signals
 from keras_bert_app.data.shards import LABELS, Shards
 from keras_bert_app.feeding import Feed
-from keras_bert_app.progress import FitProgress, describe, say
+from keras_bert_app.progress import FitProgress, describe, say, speeds
 
 VALIDATION_EXAMPLES = 10_000  # at most
 VALIDATION_SEED = 2**31  # so that validation always masks the same pieces, and others than training
@@ -132,7 +132,8 @@ class PretrainingLoop:
         title = f"length {stage.shards.sequence_length}"
         title += ", batches" if self.batches_per_step > 1 else ""
         saver = SaveState(self._save, first, metrics, self.checkpoint_minutes, end, stopped)
-        bar = FitProgress(title, self.stages[-1].end, first, stage.tokens, self._log, "tokens", readable)
+        amounts = {"tokens": np.broadcast_to(stage.tokens, self.stages[-1].end)}
+        bar = FitProgress(title, self.stages[-1].end, first, amounts, self._log, readable)
         feed = Feed(self._batches(stage, first, end))
         self.started = time.monotonic()
         try:
@@ -141,8 +142,7 @@ class PretrainingLoop:
             bar.close()
         seconds = time.monotonic() - self.started
         entry = {"step": end // self.batches_per_step, "length": stage.shards.sequence_length}
-        entry |= readable(logs)
-        entry["tokens_per_second"] = (end - first) * stage.tokens / seconds
+        entry |= readable(logs) | speeds(amounts, first, end, seconds)
         entry["seconds"], self.spent = self.spent + seconds, 0.0
         return entry
 

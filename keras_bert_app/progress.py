@@ -5,6 +5,7 @@ import time
 from importlib.util import find_spec
 
 import keras
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
@@ -12,6 +13,7 @@ from rich.table import Column
 CHECK_EVERY = 10  # steps between two looks at the loss; each look waits for the device
 SAY_EVERY = 60  # seconds between two lines where there is no terminal
 SPEED = "_per_second"  # the end of the name of a speed
+NO_METRICS = ("epoch", "step", "length", "seconds", "padding")
 
 console = Console(stderr=True, highlight=False)
 
@@ -27,16 +29,37 @@ def describe(values):
     for name, value in values.items():
         if name.endswith(SPEED):
             speeds.append(f"{value:,.{int(value < 1000)}f} {name.removesuffix(SPEED)}/s")
-        elif name not in ("epoch", "step", "length", "seconds"):
+        elif name == "padding":
+            speeds.append(f"padding {value:.0%}")
+        elif name not in NO_METRICS:
             words.append(f"{name.replace('_', ' ')} {value:.4f}")
     return "  ".join(words + speeds)
 
 
 def describe_shortly(values):
-    """The speed, which comes first, the loss and the metrics, for a narrow terminal."""
-    speeds = {name: value for name, value in values.items() if name.endswith(SPEED)}
-    rest = {n: v for n, v in values.items() if not n.endswith((SPEED, "_loss", "_perplexity"))}
-    return "  ".join(part for part in (describe(speeds), describe(rest)) if part)
+    """A speed, loss and metrics, and then what a narrow terminal may cut off."""
+    first = next(name for name in values if name.endswith(SPEED))
+    rest = {n: v for n, v in values.items() if n != first and not n.endswith(("_loss", "_perplexity"))}
+    return f"{describe({first: values[first]})}  {describe(rest)}"
+
+
+def speeds(amounts, first, end, seconds):
+    """How fast some steps were.
+
+    Args:
+        amounts: dict from a unit to how many of it each step goes through, `(steps,)`. With `"positions"`,
+            which are tokens and padding, there must be `"tokens"`.
+        first: number of the first step.
+        end: number of the step after the last.
+        seconds: time that they took.
+
+    Returns:
+        dict: `UNIT_per_second` of each unit, and `padding`, the share of it in the positions.
+    """
+    totals = {unit: float(np.sum(numbers[first:end])) for unit, numbers in amounts.items()}
+    positions = totals.pop("positions", None)
+    found = {unit + SPEED: total / seconds for unit, total in totals.items()}
+    return found if positions is None else {**found, "padding": 1.0 - totals["tokens"] / positions}
 
 
 def duration(seconds):
@@ -54,24 +77,22 @@ class FitProgress(keras.callbacks.Callback):
         title: such as `"epoch 1/3"`.
         steps: steps of the whole epoch.
         first_step: steps that were done before.
-        amount: what a step goes through, of `unit`.
+        amounts: see `speeds`.
         log: function of a step's number and its logs, called now and then.
-        unit: `"examples"` or `"tokens"`.
         read: function that makes the numbers to be shown from Keras's logs.
 
     Raises:
         FloatingPointError: the loss is NaN or infinite.
     """
 
-    def __init__(self, title, steps, first_step, amount, log, unit="examples", read=dict):
+    def __init__(self, title, steps, first_step, amounts, log, read=dict):
         super().__init__()
         self.title = title
         self.steps = steps
         self.step = first_step
         self.first_step = first_step
-        self.amount = amount
+        self.amounts = amounts
         self.log = log
-        self.unit = unit
         self.read = read
         self.bar = Progress()  # until the training begins
 
@@ -101,12 +122,12 @@ class FitProgress(keras.callbacks.Callback):
                     f"the loss is {values['loss']} at step {self.step} of {self.title}: the training "
                     "collapsed. Try a learning rate ten times lower, or float32 precision"
                 )
-            speed = (self.step - self.first_step) / (time.monotonic() - self.started)
-            numbers = {**values, self.unit + SPEED: speed * self.amount}
+            seconds = time.monotonic() - self.started
+            numbers = {**values, **speeds(self.amounts, self.first_step, self.step, seconds)}
             self.bar.update(self.task, completed=self.step, numbers=describe_shortly(numbers))
             self.log(self.step, values)
             if not console.is_terminal and time.monotonic() - self.said >= SAY_EVERY:
-                left = duration((self.steps - self.step) / speed)
+                left = duration(seconds * (self.steps - self.step) / (self.step - self.first_step))
                 say(f"{self.title}  {self.step}/{self.steps}  {describe(numbers)}  {left} left")
                 self.said = time.monotonic()
 
@@ -163,7 +184,7 @@ def plot_history(history, path):
 
     axis = "epoch" if "epoch" in history[0] else "step"
     numbers = [k.removeprefix("validation_") for k in history[0] if not k.endswith(SPEED)]
-    metrics = [k for k in dict.fromkeys(numbers) if k not in ("epoch", "step", "length", "seconds")]
+    metrics = [k for k in dict.fromkeys(numbers) if k not in NO_METRICS]
     figure = Figure(figsize=(4.5 * len(metrics), 3.5), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         for name, label in ((metric, "training"), (f"validation_{metric}", "validation")):

@@ -43,7 +43,8 @@ class TaskModel:
         self.task = get_task(task, **(options or {}))
         self.preprocessor = prepared(self.task, preprocessor)
         self.model = model
-        self._predictor = None, None  # the function that answers, and for which task it was made
+        self._run = None  # the function that answers
+        self._run_is_of = None, None  # the task and the state of the model that it was made for
 
     @property
     def labels(self):
@@ -65,16 +66,21 @@ class TaskModel:
 
     def uses_outputs_of(self, task):
         """Says that `model` is already what the `predictor` of a task would make of it."""
-        self._predictor = task, buckets.runner(self.model)
+        self._run, self._run_is_of = buckets.runner(self.model), (task, self._state())
+
+    def _state(self):
+        """Another object after the model was compiled, or its layers have changed; None of a `Runtime`."""
+        return self.model.make_predict_function() if isinstance(self.model, keras.Model) else None
 
     def predict(self, features, batch_size=32, task=None):
         """The raw outputs of the model, or of the task's `predictor`, for `Features`, one for each row."""
         task = self.task if task is None else task
         makes_own = hasattr(task, "predictor")
-        if self._predictor[1] is None or (makes_own and task != self._predictor[0]):
+        wanted = task if makes_own else self._run_is_of[0], self._state()
+        if self._run is None or wanted != self._run_is_of:
             model = task.predictor(self.model, self.preprocessor) if makes_own else self.model
-            self._predictor = task, buckets.runner(model)
-        return buckets.predict(self._predictor[1], features, batch_size, task.per_piece)
+            self._run, self._run_is_of = buckets.runner(model), wanted
+        return buckets.predict(self._run, features, batch_size, task.per_piece)
 
     def evaluate(self, data, batch_size=32, columns=None, predictions=None):
         """How good the answers for examples are.

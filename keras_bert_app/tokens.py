@@ -38,9 +38,9 @@ def _without_padding(mask):
     """The place of each token in the flat batch, `(tokens,)`; the token of each, `(batch * length,)`."""
     import tensorflow as tf
 
-    is_token = tf.not_equal(mask, 0)
-    # A row of padding alone attends to all of it.
-    is_token |= ~tf.reduce_any(is_token, axis=1, keepdims=True)
+    is_token = tf.cast(mask, tf.bool)
+    # A row of padding alone attends to all of it; and the first position is what the pooler takes.
+    is_token |= ~tf.reduce_any(is_token, axis=1, keepdims=True) | (tf.range(tf.shape(mask)[1]) == 0)
     is_token = tf.reshape(is_token, (-1,))
     ranks = tf.cumsum(tf.cast(is_token, tf.int32)) - 1
     return tf.reshape(tf.where(is_token), (-1,)), tf.maximum(ranks, 0)

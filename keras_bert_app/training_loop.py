@@ -8,7 +8,7 @@ import numpy as np
 from keras_bert_app.checkpointing import SaveState, leave, stop_signals
 from keras_bert_app.data import buckets
 from keras_bert_app.feeding import Feed
-from keras_bert_app.progress import FitProgress, describe, say
+from keras_bert_app.progress import FitProgress, describe, say, speeds
 
 
 class TrainingLoop:
@@ -101,7 +101,8 @@ class TrainingLoop:
             self._log(epoch * len(batches) + step, values)
 
         saver = SaveState(save, first_step, metrics, self.checkpoint_minutes, len(batches), self.stopped)
-        bar = FitProgress(self._title(epoch), len(batches), first_step, batch_size, log)
+        amounts = features.amounts(batches)
+        bar = FitProgress(self._title(epoch), len(batches), first_step, amounts, log)
         left = batches[first_step:]
         feed = Feed(features.batch(items, targets) for items in left)
         specs = keras.tree.map_structure(
@@ -114,8 +115,7 @@ class TrainingLoop:
         finally:
             bar.close()
         seconds = time.monotonic() - start
-        entry = {"epoch": epoch + 1, **logs}
-        entry["examples_per_second"] = sum(map(len, left)) / seconds
+        entry = {"epoch": epoch + 1, **logs, **speeds(amounts, first_step, len(batches), seconds)}
         entry["seconds"] = seconds
         return entry, len(batches)
 

@@ -139,6 +139,21 @@ def test_merged_lora_is_a_plain_encoder(policy, tmp_path):
     assert without_key_bias(train(model)) == without_key_bias(trainable)
 
 
+def test_a_task_model_answers_with_its_layers_as_they_are(run_folder):
+    task = kba.load(run_folder)
+    texts = ["a great film", "dull"]
+    before = np.array(task.outputs(texts))
+    enable_lora(task.model)
+    query = task.model.get_layer("layer_0").attention.query
+    query.lora_kernel_b.assign(query.lora_kernel_b + 0.3)
+    expected = task.model.predict_on_batch(task.task.encode(task.preprocessor, texts).inputs([0, 1]))
+    found = np.array(task.outputs(texts))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - before).max() > 1e-3
+    merge_lora(task.model)
+    np.testing.assert_allclose(task.outputs(texts), found, atol=1e-5)
+
+
 def test_an_export_after_merging_holds_no_lora(encoder, tmp_path):
     import tensorflow as tf
 

@@ -97,6 +97,17 @@ def test_words_are_what_numpy_gives(pretrained, combine):
         np.testing.assert_allclose(vector, expected[pieces].mean(axis=0), atol=1e-5)
 
 
+def test_many_texts_are_words_of_one_graph(pretrained, monkeypatch):
+    made = []
+    runner = embedding.buckets.runner
+    monkeypatch.setattr(embedding.buckets, "runner", lambda model: made.append(model) or runner(model))
+    monkeypatch.setattr(embedding, "CHUNK", 2)
+    texts = [["the", "film"], ["a"], ["loved", "films"], ["the"], ["a", "a"]]
+    found = kba.embed_words(texts, pretrained)
+    assert [one["words"] for one in found] == texts
+    assert len(made) == 1
+
+
 def test_words_of_long_texts_and_of_lists(pretrained):
     preprocessor, encoder = kba.from_pretrained(pretrained, 9)
     words = ["films", "the", "\u0001", "loved", "a"] * 9

@@ -72,6 +72,7 @@ def test_a_fresh_process_answers_with_the_numbers_of_the_keras_model(tmp_path, r
     assert served["found"]["label"][:3] == labels == ["positive", "negative", "positive"]
     assert len(served["errors"]) == 2  # an error, not a crash, for a text without a batch axis
     assert served["empty"] == [0, 2]
+    assert b"FusedBatchNormV3" in (path / "saved_model.pb").read_bytes()  # written for inference, see `lean`
 
 
 def test_versions(tmp_path, run_folder):

@@ -11,6 +11,7 @@ from keras_bert_app import files
 from keras_bert_app import heads as builders
 from keras_bert_app.checkpoints import names, writing
 from keras_bert_app.encoder import ACTIVATIONS, bert_encoder
+from keras_bert_app.fusing import nothing_fused
 from keras_bert_app.preprocessing import assembly
 from keras_bert_app.preprocessing.packing import NAMES
 from keras_bert_app.preprocessing.truncation import STRATEGIES
@@ -151,6 +152,7 @@ def _callable(function, inputs):
     """An object that is called as Keras 2 models are, with `(inputs, training=False)`."""
 
     @tf.function(autograph=False)
+    @nothing_fused()
     def call(inputs, training=False):
         return function(inputs, training)
 

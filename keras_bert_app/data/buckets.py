@@ -43,9 +43,11 @@ def runner(model):
             must not depend on padding. Or a `Runtime`.
 
     Returns:
-        A function from a dict of arrays to arrays. With TensorFlow it is traced once, for all lengths.
+        A function from a dict of arrays to arrays. With TensorFlow it is traced once, for all lengths, with
+        the layers as they are now.
     """
-    if keras.config.backend() != "tensorflow" or not isinstance(model, keras.Model):
+    is_keras = isinstance(model, keras.Model) and isinstance(model.input, dict)
+    if keras.config.backend() != "tensorflow" or not is_keras:
         return model.predict_on_batch
     import tensorflow as tf
 
@@ -55,8 +57,13 @@ def runner(model):
     def infer(inputs):
         return model(inputs, training=False)
 
-    run = tf.function(infer, input_signature=[signature], autograph=False)
-    return lambda inputs: keras.tree.map_structure(lambda tensor: tensor.numpy(), run(inputs))
+    graph = tf.function(infer, input_signature=[signature], autograph=False)
+
+    def run(inputs):
+        outputs = graph({name: inputs[name] for name in signature})
+        return keras.tree.map_structure(lambda tensor: tensor.numpy(), outputs)
+
+    return run
 
 
 def predict(run, features, batch_size, per_piece=False):

@@ -48,6 +48,22 @@ class Features:
         """The word pieces of the longest row of each item, int array `(items,)`."""
         return self.lengths().reshape(-1, self.group).max(axis=1)
 
+    def amounts(self, batches):
+        """What batches of items are made of, see `progress.speeds`.
+
+        Args:
+            batches: list of `(batch,)`, which items.
+
+        Returns:
+            dict of int arrays `(batches,)`: `examples`, `tokens`, and `positions`, tokens and padding.
+        """
+        lengths = self.lengths().reshape(-1, self.group)
+        return {
+            "examples": np.array([len(items) for items in batches]),
+            "tokens": np.array([lengths[items].sum() for items in batches]),
+            "positions": np.array([lengths[items].size * padded(lengths[items].max()) for items in batches]),
+        }
+
     def inputs(self, rows):
         """The inputs of the encoder for some rows.
 
@@ -59,7 +75,7 @@ class Features:
             `extras` also these, `(batch, most)`, padded with 0 to a power of two.
         """
         longest = max(len(self.rows["input_word_ids"][row]) for row in rows)
-        shape = (len(rows), -(-longest // MULTIPLE) * MULTIPLE)
+        shape = (len(rows), padded(longest))
         batch = {name: np.zeros(shape, "int32") for name in INPUTS}  # [PAD] is masked, its id has no effect
         for place, row in enumerate(rows):
             length = len(self.rows["input_word_ids"][row])
@@ -99,6 +115,11 @@ class Features:
             return padded
 
         return (inputs, *(pick(values) for values in targets if values is not None))
+
+
+def padded(length):
+    """A length with its padding."""
+    return -(-length // MULTIPLE) * MULTIPLE
 
 
 def encode(preprocessor, texts):
