@@ -18,14 +18,14 @@ with the package or a BERT-base. All read the texts sorted by length in batches 
 longest row, but KerasHub, which pads to the sequence length. Ours is the exported SavedModel, which takes
 strings; Transformers' is its tokenizer and its model; ONNX Runtime's the same tokenizer and our export.
 
-Each measurement is a process of its own; the sides take turns, and the median of the rounds is shown, with
-the highest memory of the process.
+Each side is a process of its own. They take turns, a step or all texts at a time, and the medians over the
+rounds are shown, also of the speed as a share of ours in the same round, and the highest memory.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
-import itertools
 import json
 import multiprocessing
 import os
@@ -37,6 +37,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 BATCH_SIZE = 32
+PAUSE = 0.2  # seconds between two measurements: threads of the last one may still wait for work
+PRODUCTS = 20  # in a round
+WARM_UP = 3
 ROWS, LENGTH = 16, 128
 LONGEST = 256
 PRECISIONS = ("bfloat16", "float32")
@@ -46,35 +49,75 @@ def main():
     """Measures and prints a table and one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("kind", choices=["training", "inference"])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=5, help="of training in a round, after two")
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--texts", type=Path, help="file of texts, as `kba.embed` takes it")
     parser.add_argument("--number", type=int, default=1000, help="texts")
     parser.add_argument("--size", choices=["bundled", "base"], default="bundled")
     args = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
         if args.kind == "training":
-            sides = {
-                f"{side}, {precision}": functools.partial(step, args.size, precision, args.steps)
-                for precision, (side, step) in itertools.product(PRECISIONS, TRAINING.items())
-            }
-            sides |= {f"product, {precision}": functools.partial(peak, precision) for precision in PRECISIONS}
+            for precision in PRECISIONS:
+                sides = {
+                    f"{side}, {precision}": functools.partial(train, args.size, precision)
+                    for side, train in TRAINING.items()
+                }
+                sides[f"product, {precision}"] = functools.partial(multiply, precision)
+                found |= in_turns(sides, args.rounds)
         else:
             if not args.texts:
                 parser.error("inference needs --texts")
             texts = read(args.texts, args.number)
             in_process(write_models, args.size, folder)
-            sides = {
-                side: functools.partial(time_texts, ask, folder, texts) for side, ask in INFERENCE.items()
-            }
-        found = {side: [] for side in sides}
-        for _ in range(args.repeats):
-            for side, measure in sides.items():
-                found[side].append(in_process(measure))
-                print(side, found[side][-1], flush=True)
+            asking = {side: functools.partial(ask_all, ask, folder, texts) for side, ask in INFERENCE.items()}
+            found |= in_turns(asking, args.rounds)
     print_table(found, in_process(work, args.size) if args.kind == "training" else None)
     print(json.dumps({**vars(args), "texts": str(args.texts), "machine": machine(), "found": found}))
+
+
+def in_turns(sides, rounds):
+    """What each side does in a second, round by round: a machine is not equally fast all the time.
+
+    Args:
+        sides: dict from a name to a function that makes what is to be measured, in a process of its own: a
+            function that returns of how many examples its time is.
+        rounds: how often each is measured.
+
+    Returns:
+        dict from the names to lists of dicts, of one round each.
+    """
+    found = {side: [] for side in sides}
+    with contextlib.ExitStack() as stack:
+        pools = {
+            side: stack.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
+            for side in sides
+        }
+        for side, make in sides.items():
+            pools[side].submit(prepare, make).result()
+        for _ in range(rounds):
+            for side, pool in pools.items():
+                found[side].append(pool.submit(measure).result())
+                print(side, found[side][-1], flush=True)
+                time.sleep(PAUSE)
+    return found
+
+
+def prepare(make):
+    """Makes what this process measures, and warms it up."""
+    global run
+    run = make()
+    for _ in range(WARM_UP):
+        run()
+
+
+def measure():
+    """A row of the results."""
+    start = time.perf_counter()
+    number = run()
+    seconds = time.perf_counter() - start
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"per_second": number / seconds, "peak_mib": round(peak_mib)}
 
 
 def in_process(function, *arguments):
@@ -83,30 +126,19 @@ def in_process(function, *arguments):
         return pool.submit(function, *arguments).result()
 
 
-def measured(number, seconds):
-    """A row of the results."""
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"per_second": number / statistics.median(seconds), "peak_mib": round(peak_mib)}
-
-
-def timed(function, repeats):
-    """Seconds of each call."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return seconds
-
-
-def peak(precision):
-    """Products of matrices in a second, in multiplications and additions."""
+def multiply(precision):
+    """Products of matrices, in multiplications and additions."""
     import tensorflow as tf
 
     left, right = (tf.cast(tf.random.normal(shape), precision) for shape in ((2048, 768), (768, 3072)))
-    multiply = tf.function(tf.matmul)
-    seconds = timed(lambda: multiply(left, right)[0, 0].numpy(), 50)
-    return measured(2 * 2048 * 768 * 3072, seconds)
+    product = tf.function(tf.matmul)
+
+    def run():
+        for _ in range(PRODUCTS):
+            product(left, right)[0, 0].numpy()
+        return PRODUCTS * 2 * 2048 * 768 * 3072
+
+    return run
 
 
 def config_of(size):
@@ -141,8 +173,8 @@ def random_batch(config):
     return ids, random.integers(0, 2, ROWS).astype("int32")
 
 
-def train_keras(model, config, optimizer, names, steps):
-    """Steps of a Keras model."""
+def train_keras(model, config, optimizer, names):
+    """A step of a Keras model."""
     import keras
     import numpy as np
 
@@ -150,8 +182,12 @@ def train_keras(model, config, optimizer, names, steps):
     model.compile(optimizer, loss, jit_compile=False)
     ids, labels = random_batch(config)
     batch = dict(zip(names, (ids, np.ones_like(ids), np.zeros_like(ids)), strict=True))
-    timed(lambda: model.train_on_batch(batch, labels), 2)
-    return measured(ROWS, timed(lambda: model.train_on_batch(batch, labels), steps))
+
+    def run():
+        model.train_on_batch(batch, labels)
+        return ROWS
+
+    return run
 
 
 def policy(precision):
@@ -159,19 +195,19 @@ def policy(precision):
     return {"bfloat16": "mixed_bfloat16"}.get(precision, precision)
 
 
-def train_ours(size, precision, steps):
-    """Steps of this package."""
+def train_ours(size, precision):
+    """A step of this package."""
     import keras_bert_app as kba
     from keras_bert_app import optimization
 
     config = config_of(size)
     model = kba.text_classifier(kba.bert_encoder(config, dtype=policy(precision)), 2)
     names = ("input_word_ids", "input_mask", "input_type_ids")
-    return train_keras(model, config, optimization.adamw(1e-5, 1000), names, steps)
+    return train_keras(model, config, optimization.adamw(1e-5, 1000), names)
 
 
-def train_keras_hub(size, precision, steps):
-    """Steps of KerasHub."""
+def train_keras_hub(size, precision):
+    """A step of KerasHub."""
     import keras
     import keras_hub
 
@@ -182,11 +218,11 @@ def train_keras_hub(size, precision, steps):
     )  # fmt: skip
     model = keras_hub.models.BertTextClassifier(backbone, 2, preprocessor=None)
     optimizer = keras.optimizers.AdamW(1e-5, weight_decay=0.01, global_clipnorm=1.0)
-    return train_keras(model, config, optimizer, ("token_ids", "padding_mask", "segment_ids"), steps)
+    return train_keras(model, config, optimizer, ("token_ids", "padding_mask", "segment_ids"))
 
 
-def train_transformers(size, precision, steps):
-    """Steps of Transformers with PyTorch."""
+def train_transformers(size, precision):
+    """A step of Transformers with PyTorch."""
     import torch
     import transformers
 
@@ -197,16 +233,16 @@ def train_transformers(size, precision, steps):
     ids, labels = (torch.tensor(array).long() for array in random_batch(config))
     mask = torch.ones_like(ids)
 
-    def step():
+    def run():
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        return ROWS
 
-    timed(step, 2)
-    return measured(ROWS, timed(step, steps))
+    return run
 
 
 TRAINING = {
@@ -250,8 +286,8 @@ def write_models(size, folder):
     kba.export(task, Path(folder) / "saved_model_bfloat16")
 
 
-def time_texts(ask, folder, texts):
-    """Texts of a side in a second, the median of three rounds over all of them."""
+def ask_all(ask, folder, texts):
+    """All texts, sorted by their length, in batches."""
     texts = sorted(texts, key=len)
     batches = [texts[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE)]
     answer = ask(Path(folder))
@@ -259,9 +295,9 @@ def time_texts(ask, folder, texts):
     def run():
         for batch in batches:
             answer(batch)
+        return len(texts)
 
-    run()
-    return measured(len(texts), timed(run, 3))
+    return run
 
 
 def ask_saved_model(precision, folder):
@@ -335,21 +371,24 @@ INFERENCE = {
 
 def print_table(found, work):
     """The medians, as a Markdown table."""
-    medians = {
-        side: {name: statistics.median(row[name] for row in rounds) for name in rounds[0]}
-        for side, rounds in found.items()
-    }
     print("\n| | examples/s | of ours | share of the product | peak memory, MiB |\n|---|---|---|---|---|")
-    for side, row in medians.items():
+    for side, rounds in found.items():
         name, _, precision = side.partition(", ")
-        if name == "product":
-            continue
-        ours = medians[side.replace(name, "keras_bert_app", 1)]["per_second"]
-        share = ""
-        if work:
-            share = f"{row['per_second'] * work / medians[f'product, {precision}']['per_second']:.0%}"
-        ratio = f"{row['per_second'] / ours:.2f}"
-        print(f"| {side} | {row['per_second']:.2f} | {ratio} | {share} | {row['peak_mib']:,.0f} |")
+        if name != "product":
+            speed = median("per_second", rounds)
+            ratio = median("per_second", rounds, found[f"keras_bert_app, {precision}"])
+            share = (
+                f"{work * median('per_second', rounds, found[f'product, {precision}']):.0%}" if work else ""
+            )
+            memory = median("peak_mib", rounds)
+            print(f"| {side} | {speed:.2f} | {ratio:.2f} | {share} | {memory:,.0f} |")
+
+
+def median(name, rounds, others=None):
+    """The median of a number, or of its ratio to that of others in the same round."""
+    if others is None:
+        return statistics.median(row[name] for row in rounds)
+    return statistics.median(row[name] / other[name] for row, other in zip(rounds, others, strict=True))
 
 
 def machine():

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 # The width of rows from which on it pays: XLA takes some tenths of a second a shape.
-MANY = 384
+MANY = 256
 
 _state = threading.local()
 

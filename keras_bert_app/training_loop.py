@@ -1,5 +1,6 @@
 """The epochs of a training run, from wherever it was left off."""
 
+import contextlib
 import time
 
 import keras
@@ -8,7 +9,10 @@ import numpy as np
 from keras_bert_app.checkpointing import SaveState, leave, stop_signals
 from keras_bert_app.data import buckets
 from keras_bert_app.feeding import Feed
+from keras_bert_app.fusing import nothing_fused
 from keras_bert_app.progress import FitProgress, describe, say, speeds
+
+STEPS_OF_A_SHAPE = 20  # from which on XLA has saved the second or two that it took for the shape of a batch
 
 
 class TrainingLoop:
@@ -47,7 +51,7 @@ class TrainingLoop:
             list of dicts, one for each epoch: loss, metric, speed.
         """
         first_epoch, first_step, metrics = self._restore()
-        with stop_signals() as self.stopped:
+        with stop_signals() as self.stopped, self._fusing(features):
             self._run_epochs(features, targets, held_out, first_epoch, first_step, metrics)
         if held_out is not None:
             self.state.restore_best(self.result.model.variables)
@@ -87,11 +91,20 @@ class TrainingLoop:
         metrics = list(values) if position["step"] else None  # what is left
         return position["epoch"], position["step"], metrics
 
+    def _batches(self, features, epoch):
+        seed = [self.arguments["seed"], epoch]
+        return buckets.shuffled_batches(features.item_lengths(), self.arguments["batch_size"], seed)
+
+    def _fusing(self, features):
+        """The context of the run: in a short one, what would be compiled for each shape does not pay."""
+        amounts = features.amounts(self._batches(features, 0))
+        steps = self.arguments["epochs"] * len(amounts["examples"])
+        shapes = set(zip(amounts["examples"], amounts["positions"], strict=True))
+        return contextlib.nullcontext() if steps >= STEPS_OF_A_SHAPE * len(shapes) else nothing_fused()
+
     def _train(self, epoch, first_step, metrics, features, targets):
         """The rest of one epoch; returns its line of the history and its number of steps."""
-        batch_size = self.arguments["batch_size"]
-        seed = [self.arguments["seed"], epoch]
-        batches = buckets.shuffled_batches(features.item_lengths(), batch_size, seed)
+        batches = self._batches(features, epoch)
 
         def save(step, metrics_variables):
             variables = [*self.variables, *metrics_variables]

@@ -12,7 +12,7 @@ from conftest import data_file, kill_after, reviews, run_python, write_trainable
 from rich.console import Console
 
 import keras_bert_app as kba
-from keras_bert_app import checkpointing, files, optimization, progress, training
+from keras_bert_app import checkpointing, files, fusing, optimization, progress, training, training_loop
 
 FAST = {"epochs": 4, "learning_rate": 2e-2, "sequence_length": 16, "batch_size": 16}
 pytestmark = pytest.mark.filterwarnings("ignore:the model gives all")  # many tests train for a moment
@@ -418,6 +418,19 @@ def test_the_bar_shows_speed_and_time_left_in_80_columns(monkeypatch):
     assert max(map(len, lines)) <= 80
     line = [line for line in lines if "tokens/s" in line][-1]
     assert re.search(r"length 512 .* 7003/10000 \d:\d\d:\d\d [\d,]+ tokens/s  loss 4.78", line), line
+
+
+@pytest.mark.parametrize(("epochs", "is_fused"), [(2, False), (3, True)])
+def test_a_long_run_is_compiled_and_a_short_one_is_not(tmp_path, monkeypatch, epochs, is_fused):
+    asked = []
+    monkeypatch.setattr(training_loop, "STEPS_OF_A_SHAPE", 30)
+    monkeypatch.setattr(fusing, "MANY", 1)
+    monkeypatch.setattr(optimization, "fuses", lambda width: asked.append(fusing.fuses(width)))
+    finetune(
+        tmp_path, [("a great film", "good"), ("a dull film", "bad")] * 80, epochs=epochs
+    )  # 10 steps each
+    assert set(asked) == {is_fused}
+    assert not getattr(fusing._state, "is_off", False)
 
 
 JAX = """
