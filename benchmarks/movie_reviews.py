@@ -4,7 +4,7 @@ Beside it stands TF-IDF with logistic regression on the same reviews, which is w
 classifier must beat to be worth its time; and, with --untrained, the same encoder from random weights,
 which pretraining must beat.
 
-    pip install ".[benchmarks]"
+    pip install ".[bench]"
     python benchmarks/movie_reviews.py --output runs/default --untrained --learning-rate 2e-4 --epochs 3 \\
         --truncation head_tail
     python benchmarks/movie_reviews.py --model all-MiniLM-L6-v2 --output runs/imdb

@@ -1,6 +1,6 @@
 """Speed of prediction for every task, from texts to answers, beside the pipelines of Transformers.
 
-    pip install ".[peers]"
+    pip install ".[bench]"
     python benchmarks/prediction.py TEXTS.jsonl.gz
 
 Both have the same weights: the BERT that comes with the package, with a head whose weights are random, saved

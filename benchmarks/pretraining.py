@@ -1,6 +1,6 @@
 """Speed and memory of pretraining a small BERT, beside Hugging Face's `Trainer`.
 
-    pip install ".[peers]"
+    pip install ".[bench]"
     python benchmarks/pretraining.py TEXTS.jsonl.gz --vocabulary vocab.txt
 
 Both start from the same weights (4 layers of width 256, dropout 0.1), read the same examples, which

@@ -1,6 +1,6 @@
 """How good fine-tuning is, beside Hugging Face's `Trainer` from the same weights, on the same data.
 
-    pip install ".[peers]"
+    pip install ".[bench]"
     python benchmarks/quality.py DATA --model all-MiniLM-L6-v2
 
 DATA holds the sets under `glue/`, `squad/` and `wnut17/`, in the files in which they are published; see

@@ -1,6 +1,7 @@
 """Load on `keras-bert serve`: throughput, latency, new versions under load, memory; beside KServe.
 
     python benchmarks/serving.py TEXTS.jsonl.gz
+    python benchmarks/serving.py TEXTS.jsonl.gz --longest 340
     python benchmarks/serving.py TEXTS.jsonl.gz --kserve ENVIRONMENT/bin/python --seconds 60 --repeats 3
 
 It needs `wrk` (https://github.com/wg/wrk; Debian's package wrk). All servers serve the same SavedModel: the
@@ -78,6 +79,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("texts", help="file of texts, as `kba.embed` takes it on the command line")
     parser.add_argument("--number", type=int, default=1000, help="texts")
+    parser.add_argument("--longest", type=int, help="only texts of at most so many characters")
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--kserve", help="Python of an environment with KServe")
@@ -86,14 +88,18 @@ def main():
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        script = write_script(args.texts, args.number, folder)
+        script = write_script(args.texts, args.number, args.longest, folder)
         version = write_model(folder / NAME)
+        (empty := folder / "session.txt").touch()
         if args.swap:
             swap(folder, script, args.seconds)
             return
         sides = {
             "keras-bert serve": ours(folder / NAME),
             "without batching": ours(folder / NAME, "--no-enable-batching"),
+            "and with TensorFlow's threads": ours(
+                folder / NAME, "--no-enable-batching", "--tensorflow-session-config-file", str(empty)
+            ),
         }
         if args.kserve:
             sides["KServe"] = [args.kserve, "-c", KSERVE, str(version), "--http_port"]
@@ -106,11 +112,12 @@ def main():
         print_table(found)
 
 
-def write_script(texts, number, folder):
+def write_script(texts, number, longest, folder):
     """A script for wrk that sends the texts."""
     from keras_bert_app.data import readers
 
-    texts = list(readers.read_texts(Path(texts), "text"))[:number]
+    texts = readers.read_texts(Path(texts), "text")
+    texts = [text for text in texts if longest is None or len(text) <= longest][:number]
     lengths = sorted(map(len, texts))
     half = lengths[len(lengths) // 2]
     print(f"{len(texts)} texts of {lengths[0]} to {lengths[-1]} characters, half of them up to {half}")

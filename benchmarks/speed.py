@@ -1,6 +1,6 @@
 """Speed of training steps, and of inference from texts, beside KerasHub, Transformers and ONNX Runtime.
 
-    pip install ".[peers,onnx]"
+    pip install ".[bench,onnx]"
     python benchmarks/speed.py training --size base
     python benchmarks/speed.py training
     python benchmarks/speed.py inference --texts TEXTS.jsonl.gz

@@ -8,8 +8,8 @@ from oracle import random_tensors
 
 import keras_bert_app as kba
 
-transformers = pytest.importorskip("transformers", reason="pip install '.[peers]'")
-torch = pytest.importorskip("torch", reason="pip install '.[peers]'")
+transformers = pytest.importorskip("transformers", reason="pip install '.[bench]'")
+torch = pytest.importorskip("torch", reason="pip install '.[bench]'")
 INPUTS = {
     "input_ids": "input_word_ids",
     "attention_mask": "input_mask",
