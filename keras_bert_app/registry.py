@@ -19,7 +19,7 @@ def custom_objects():
     encoder = keras.saving.load_model("encoder.keras", custom_objects=kba.custom_objects())
     ```
     """
-    from keras_bert_app import activations, dropout, heads, hub, layers, normalization, optimization
+    from keras_bert_app import activations, dense, dropout, heads, hub, layers, normalization, optimization
     from keras_bert_app.preprocessing import masking
 
     objects = [
@@ -28,6 +28,7 @@ def custom_objects():
         layers.TransformerBlock,
         activations.gelu_erf,
         activations.gelu_tanh,
+        dense.Dense,
         dropout.Dropout,
         normalization.LayerNorm,
         heads.Bias,
