@@ -37,13 +37,13 @@ def _with_slope(function):
     In float32 also for bfloat16 input, which is more exact and, on a CPU, faster.
     """
 
-    def parts(x):
+    def gelu_and_slope(x):
         value, slope = function(ops.cast(x, "float32"))
         return ops.cast(value, x.dtype), ops.cast(slope, x.dtype)
 
     @ops.custom_gradient
     def activation(x):
-        value, slope = (fused(parts) if fuses(x.shape[-1]) else parts)(x)
+        value, slope = (fused(gelu_and_slope) if fuses(x.shape[-1]) else gelu_and_slope)(x)
 
         def grad(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream

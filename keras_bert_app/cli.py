@@ -100,6 +100,9 @@ def finetune(
         int | None, typer.Option(help="Stop after so many epochs without a better validation metric.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write events for TensorBoard.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print where the time of a step went, and write a trace of it.")
+    ] = False,
     text_column: TextColumn = None,
     pair_column: PairColumn = None,
     label_column: LabelColumn = None,
@@ -125,6 +128,7 @@ def finetune(
         class_weights=class_weights,
         patience=patience,
         tensorboard=tensorboard,
+        profile=profile,
         columns=_columns(text_column, pair_column, label_column),
     )
     print(output)

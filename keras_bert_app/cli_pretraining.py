@@ -165,6 +165,9 @@ def pretrain(
     validate_every: Annotated[int, typer.Option(help="Steps between two validations.")] = 1000,
     checkpoint_minutes: Annotated[float, typer.Option(help="Time between two saves of the state.")] = 10,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write events for TensorBoard.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print where the time of a step went, and write a trace of it.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of weights, order, masks and dropout.")] = 0,
     backend: Annotated[
         str | None,
@@ -205,6 +208,7 @@ def pretrain(
         validate_every=validate_every,
         checkpoint_minutes=checkpoint_minutes,
         tensorboard=tensorboard,
+        profile=profile,
         seed=seed,
     )
     print(output)

@@ -18,6 +18,7 @@ from keras_bert_app.preprocessing.vocabulary_file import VOCABULARY_FILE, read_v
 from keras_bert_app.pretraining_data import open_all, prepare_all, prepared_folders
 from keras_bert_app.pretraining_loop import PretrainingLoop, Stage, copy_positions
 from keras_bert_app.pretraining_start import Start
+from keras_bert_app.profiling import StepProfile
 from keras_bert_app.progress import TensorBoardEvents
 
 BATCH_SIZE = 64
@@ -41,6 +42,7 @@ def pretrain(
     validate_every=1000,
     checkpoint_minutes=10,
     tensorboard=False,
+    profile=False,
     seed=0,
 ):
     """Pretrains a BERT with the masked language model and a sentence objective.
@@ -77,6 +79,8 @@ def pretrain(
         validate_every: steps between two validations, each on at most 10,000 examples.
         checkpoint_minutes: time between two saves of the state.
         tensorboard: also write events for TensorBoard to `tensorboard/` in the output.
+        profile: also print where the time of five steps went, and write a trace of them for TensorBoard's
+            profiler to `tensorboard/` in the output. TensorFlow only; the print is of the CPU.
         seed: of weights, order, masks and dropout.
 
     Returns:
@@ -125,6 +129,8 @@ def pretrain(
         raise FileExistsError(f"{output} exists: choose another output folder, or remove it")
     if tensorboard:
         TensorBoardEvents.check()
+    if profile:
+        StepProfile.check()
     start = Start(model, vocabulary)
     unfinished = output.with_name(output.name + ".unfinished")
     folders = prepared_folders(data)
@@ -149,13 +155,14 @@ def pretrain(
     identity = {**arguments, "data": _fingerprint(shards, trained)}
     state = RunState(unfinished, identity)
     events = TensorBoardEvents(unfinished / "tensorboard") if tensorboard else None
+    profiles = [StepProfile(unfinished / "tensorboard")] if profile else []
     optimizer = optimization.adamw(
         learning_rate, planned[-1].end // gradient_accumulation, warmup, weight_decay, gradient_accumulation
     )
     loop = PretrainingLoop(
         trained, masker, optimizer, planned, state, seed=seed,
         validate_every=validate_every * gradient_accumulation, batches_per_step=gradient_accumulation,
-        checkpoint_minutes=checkpoint_minutes, events=events,
+        checkpoint_minutes=checkpoint_minutes, events=events, callbacks=profiles,
     )  # fmt: skip
     try:
         history = loop.run()

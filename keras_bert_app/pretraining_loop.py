@@ -57,11 +57,12 @@ class PretrainingLoop:
         batches_per_step: batches whose gradients the optimizer accumulates.
         checkpoint_minutes: time between two saves of the state.
         events: `TensorBoardEvents` or None.
+        callbacks: more Keras callbacks, which have a `close`.
     """
 
     def __init__(
         self, model, masker, optimizer, stages, state, *, seed, validate_every, batches_per_step,
-        checkpoint_minutes, events,
+        checkpoint_minutes, events, callbacks,
     ):  # fmt: skip
         self.masker = masker
         self.stages = stages
@@ -71,6 +72,7 @@ class PretrainingLoop:
         self.batches_per_step = batches_per_step
         self.checkpoint_minutes = checkpoint_minutes
         self.events = events
+        self.callbacks = callbacks
         self.trainer = compile_pretrainer(model, optimizer)
         self.evaluator = compile_pretrainer(model)
         optimizer.build(self.trainer.trainable_variables)
@@ -137,9 +139,10 @@ class PretrainingLoop:
         feed = Feed(self._batches(stage, first, end))
         self.started = time.monotonic()
         try:
-            logs = feed.fit(self.trainer, specs(self.trainer), end - first, [saver, bar])
+            logs = feed.fit(self.trainer, specs(self.trainer), end - first, [*self.callbacks, saver, bar])
         finally:
-            bar.close()
+            for callback in (bar, *self.callbacks):
+                callback.close()
         seconds = time.monotonic() - self.started
         entry = {"step": end // self.batches_per_step, "length": stage.shards.sequence_length}
         entry |= readable(logs) | speeds(amounts, first, end, seconds)

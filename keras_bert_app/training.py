@@ -13,6 +13,7 @@ from keras_bert_app.arguments import check_arguments
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpointing import RunState, fingerprint
 from keras_bert_app.handles import build_preprocessor, check_sequence_length, is_loaded, open_checkpoint
+from keras_bert_app.profiling import StepProfile
 from keras_bert_app.progress import TensorBoardEvents, say
 from keras_bert_app.task_model import TaskModel, prepared
 from keras_bert_app.tasks import check_columns, get_task, options_of
@@ -44,6 +45,7 @@ def finetune(
     patience=None,
     checkpoint_minutes=5,
     tensorboard=False,
+    profile=False,
     columns=None,
 ):
     """Fine-tunes a BERT for a task and saves the result in a run folder.
@@ -80,6 +82,8 @@ def finetune(
         patience: stop after so many epochs without a better validation metric.
         checkpoint_minutes: time between two saves of the state; it is also saved after each epoch.
         tensorboard: also write events for TensorBoard to `tensorboard/` in the run folder.
+        profile: also print where the time of five steps went, and write a trace of them for TensorBoard's
+            profiler to `tensorboard/` in the run folder. TensorFlow only; the print is of the CPU.
         columns: dict of the names of columns of the data, if they are others: of `"text"`, `"pair"`, for
             the second text of a pair, and `"label"`.
 
@@ -129,6 +133,8 @@ def finetune(
         raise ValueError(f"patience={patience} needs validation data: give some")
     if tensorboard:
         TensorBoardEvents.check()
+    if profile:
+        StepProfile.check()
     task = get_task(task)
     if class_weights is not None and not hasattr(task, "labels"):
         raise ValueError(f"class_weights={class_weights!r}: {task.name} has no classes, leave it out")
@@ -160,11 +166,12 @@ def finetune(
     }
     state = RunState(output.with_name(output.name + ".unfinished"), identity)
     events = TensorBoardEvents(state.folder / "tensorboard") if tensorboard else None
+    profiles = [StepProfile(state.folder / "tensorboard")] if profile else []
     steps = epochs * -(-len(features) // batch_size)
     optimizer = optimization.adamw(learning_rate, steps, warmup, weight_decay, 1, EPSILON)
     trainer = _compile(result, optimizer)
     _seed_random_layers(trainer, seed)
-    loop = TrainingLoop(result, trainer, state, arguments, checkpoint_minutes, events)
+    loop = TrainingLoop(result, trainer, state, arguments, checkpoint_minutes, events, profiles)
     say(f"{task.name}: {task.describe()}")
     try:
         history = loop.run(features, targets, held_out)

@@ -25,15 +25,17 @@ class TrainingLoop:
         arguments: dict with `epochs`, `batch_size`, `seed` and `patience`, see `finetune`.
         checkpoint_minutes: time between two saves of the state within an epoch.
         events: `TensorBoardEvents` or None.
+        callbacks: more Keras callbacks, which have a `close`.
     """
 
-    def __init__(self, result, trainer, state, arguments, checkpoint_minutes, events):
+    def __init__(self, result, trainer, state, arguments, checkpoint_minutes, events, callbacks):
         self.result = result
         self.trainer = trainer
         self.state = state
         self.arguments = arguments
         self.checkpoint_minutes = checkpoint_minutes
         self.events = events
+        self.callbacks = callbacks
         self.metric = result.task.metric
         trainer.optimizer.build(trainer.trainable_variables)
         self.variables = [*trainer.variables, *trainer.optimizer.variables]
@@ -124,9 +126,10 @@ class TrainingLoop:
         )
         start = time.monotonic()
         try:
-            logs = feed.fit(self.trainer, specs, len(left), [saver, bar], epoch)
+            logs = feed.fit(self.trainer, specs, len(left), [*self.callbacks, saver, bar], epoch)
         finally:
-            bar.close()
+            for callback in (bar, *self.callbacks):
+                callback.close()
         seconds = time.monotonic() - start
         entry = {"epoch": epoch + 1, **logs, **speeds(amounts, first_step, len(batches), seconds)}
         entry["seconds"] = seconds

@@ -222,10 +222,10 @@ def test_every_option_of_finetune_arrives(keras_bert, files, monkeypatch):
     options = {"epochs": 7, "batch_size": 5, "learning_rate": 0.25, "sequence_length": 9, "seed": 3,
                "precision": "mixed_bfloat16", "class_weights": "balanced", "patience": 2}  # fmt: skip
     flags = [str(part) for k, v in options.items() for part in (f"--{k.replace('_', '-')}", v)]
-    code, _, err = keras_bert(*FINETUNE[:14], *flags, "--tensorboard")
+    code, _, err = keras_bert(*FINETUNE[:14], *flags, "--tensorboard", "--profile")
     assert code == 0, err
     assert {name: seen[name] for name in options} == options
-    assert seen["tensorboard"] is True
+    assert seen["tensorboard"] is seen["profile"] is True
 
 
 def test_vocab(keras_bert, tmp_path):

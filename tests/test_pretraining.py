@@ -577,3 +577,9 @@ def test_tensorboard(folder, examples):
     pytest.importorskip("tensorboard", reason="pip install '.[tensorboard]'")
     pretrain(folder, examples, tensorboard=True)
     assert list((folder / "bert" / "tensorboard").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="traces are TensorFlow's")
+def test_profile(folder, examples):
+    pretrain(folder, examples, profile=True)
+    assert len(list((folder / "bert" / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))) == 1

@@ -39,7 +39,7 @@ ORDER = [
         "python_preprocessor",
         "runtimes",
     ],
-    ["published", "quiet", "reports", "warm_up"],
+    ["profiling", "published", "quiet", "reports", "warm_up"],
     ["data"],
     ["rematerialization", "tokens"],
     ["dense", "dropout", "normalization"],

@@ -240,6 +240,12 @@ def test_tensorboard(tmp_path):
     assert b"validation_accuracy" in events.read_bytes()
 
 
+def test_profile(tmp_path, capsys):
+    finetune(tmp_path, profile=True)
+    assert len(list((tmp_path / "run" / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))) == 1
+    assert "of it waiting for data" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("missing", ["tensorboard", "tensorflow"])
 def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch, missing):
     monkeypatch.setattr(progress, "find_spec", lambda name: name != missing)
