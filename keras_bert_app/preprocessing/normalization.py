@@ -47,7 +47,7 @@ def normalizer(lowercase, strip_accents, num_placeholders=0, keep_letters=False)
         `(normalizer, growth)`: `tf_text.FastBertNormalizer`, and how many characters one character
         becomes at most.
     """
-    table = character_table(lowercase, strip_accents)
+    table = dict(character_table(lowercase, strip_accents))
     if num_placeholders:
         table |= dict.fromkeys(WORDS, UNKNOWN_WORD)
         table |= dict(zip(CONTROLS[:num_placeholders], WORDS, strict=False))
@@ -58,6 +58,7 @@ def normalizer(lowercase, strip_accents, num_placeholders=0, keep_letters=False)
     return model, max(map(len, table.values()))
 
 
+@functools.lru_cache
 def character_table(lowercase, strip_accents):
     """What each character becomes that does not stay as it is.
 
@@ -81,11 +82,11 @@ def character_table(lowercase, strip_accents):
         elif character == "\ufffd" or category in REMOVED:
             text = ""
         elif category != "Cn":
-            if strip_accents:
+            if strip_accents and (category == "Mn" or not unicodedata.is_normalized("NFD", text)):
                 text = unicodedata.normalize("NFD", text)
                 text = "".join(c for c in text if unicodedata.category(c) != "Mn")
             if lowercase:
-                text = "".join(c.lower() for c in text)
+                text = text.lower() if len(text) == 1 else "".join(c.lower() for c in text)
         if text != character:
             table[character] = text
     return table
