@@ -57,19 +57,7 @@ def test_shuffled_batches(rows):
         return 1 - sum(m.sum() for m in sizes) / sum(m.size for m in sizes)
 
     at_random = np.array_split(np.random.default_rng(0).permutation(1000), 63)
-    assert padding(batches) < 0.2 < 0.4 < padding(at_random)
-
-
-def test_few_batches_are_mixed_too():
-    """The longest items are not all in one batch."""
-    batches = buckets.shuffled_batches(np.arange(1, 129), 16, [3, 0])
-    assert sum(batch.max() >= 112 for batch in batches) >= 3
-
-
-@pytest.mark.parametrize("items", [1, 15, 16, 17, 63, 64, 65, 1000])
-def test_a_batch_of_another_size_is_the_only_one(items):
-    sizes = sorted(map(len, buckets.shuffled_batches(np.ones(items), 16, 0)))
-    assert sizes == sorted([16] * (items // 16) + [items % 16] * (items % 16 > 0))
+    assert padding(batches) < 0.15 < 0.4 < padding(at_random)
 
 
 def test_predict_restores_the_order(rows):

@@ -6,7 +6,6 @@ import numpy as np
 from keras_bert_app.lean import lean_inference
 
 GROUP = 50  # batches that are sorted by length together; more gives less padding, less mixing
-GROUPS = 4  # at least, in sets of few batches. With two, WNUT-17 lost a point and more
 
 
 def shuffled_batches(lengths, batch_size, seed):
@@ -23,9 +22,8 @@ def shuffled_batches(lengths, batch_size, seed):
     random = np.random.default_rng(seed)
     order = random.permutation(len(lengths))
     batches = []
-    size = batch_size * max(1, min(GROUP, len(order) // (GROUPS * batch_size)))
-    for start in range(0, len(order), size):
-        group = order[start : start + size]
+    for start in range(0, len(order), GROUP * batch_size):
+        group = order[start : start + GROUP * batch_size]
         group = group[np.argsort(-np.asarray(lengths)[group], kind="stable")]
         batches += [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
     return [batches[i] for i in random.permutation(len(batches))]
