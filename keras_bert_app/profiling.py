@@ -9,7 +9,7 @@ import keras
 from keras_bert_app.progress import say
 
 SKIPPED = 10  # steps before the traced ones, so that functions are made and buffers allocated
-TRACED = 5  # steps; each adds a megabyte or two to the trace
+TRACED = 5  # steps; each adds half a megabyte or more to the trace
 ROWS = 12  # of the table
 HOST = "/host:CPU"  # what TensorFlow calls the part of a trace with the operations on the CPU
 WAITING = "IteratorGetNextOp::DoCompute"  # what it calls a step's wait for its batch
@@ -119,12 +119,13 @@ def show(found, steps, seconds):
     Returns:
         str: lines.
     """
-    waiting, _ = found.pop(WAITING, (0.0, 0))
-    total = sum(taken for taken, _ in found.values())
+    waiting, _ = found.get(WAITING, (0.0, 0))
+    operations = {kind: numbers for kind, numbers in found.items() if kind != WAITING}
+    total = sum(taken for taken, _ in operations.values())
     speed = f"{steps} steps, {1000 * seconds / steps:,.1f} ms each"
     lines = [f"{speed}, {waiting / seconds:.1%} of it waiting for data"]
     lines.append(f"{'operation':<32}{'share':>7}{'ms a step':>12}{'times a step':>14}")
-    ordered = sorted(found.items(), key=lambda item: -item[1][0])
+    ordered = sorted(operations.items(), key=lambda item: -item[1][0])
     rest = [numbers for _, numbers in ordered[ROWS:]]
     others = (f"{len(rest)} others", tuple(map(sum, zip(*rest, strict=True))))
     for kind, (taken, times) in [*ordered[:ROWS], *([others] if rest else [])]:
