@@ -13,17 +13,25 @@ MANY = 256
 _state = threading.local()
 
 
+def on_cpu():
+    """True with TensorFlow on a CPU."""
+    if keras.config.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
+
+
 def fuses(width):
     """True if `fused` is to be used: in graphs of TensorFlow on a CPU, if rows of `width` are wide enough.
 
     Other backends either compile all, or nothing.
     """
-    if keras.config.backend() != "tensorflow" or width is None or width < MANY:
+    if width is None or width < MANY or getattr(_state, "is_off", False) or not on_cpu():
         return False
     import tensorflow as tf
 
-    is_off = getattr(_state, "is_off", False) or tf.config.list_physical_devices("GPU")
-    return not is_off and not tf.executing_eagerly()
+    return not tf.executing_eagerly()
 
 
 @functools.cache

@@ -178,6 +178,21 @@ def test_the_dense_layer_has_the_gradients_of_that_of_keras(shape, dtype, tolera
         np.testing.assert_allclose(ours, theirs, atol=tolerance, rtol=tolerance / 10)
 
 
+@pytest.mark.parametrize("units", [3, fusing.MANY])
+def test_the_gradient_of_a_bias_is_exact_in_bfloat16(units):
+    """TensorFlow's own sums 9,000 rows in steps that bfloat16 rounds away."""
+    import tensorflow as tf
+
+    layer = dense.Dense(units, dtype=keras.DTypePolicy("mixed_bfloat16"))
+    x = tf.ones((9000, 5))
+    upstream = tf.cast(np.random.default_rng(0).uniform(0, 1, (9000, units)), "bfloat16")
+    layer.build(x.shape)
+    with fusing.nothing_fused(), tf.GradientTape() as tape:
+        y = layer(x, training=True)
+    (found,) = tape.gradient(y, [layer.bias.value], output_gradients=upstream)
+    np.testing.assert_allclose(found, tf.reduce_sum(tf.cast(upstream, "float32"), 0), rtol=0.005)
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 0.02)])
 def test_softmax_with_dropout_and_its_gradient(dtype, tolerance):
     import tensorflow as tf

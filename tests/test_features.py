@@ -57,7 +57,20 @@ def test_shuffled_batches(rows):
         return 1 - sum(m.sum() for m in sizes) / sum(m.size for m in sizes)
 
     at_random = np.array_split(np.random.default_rng(0).permutation(1000), 63)
-    assert padding(batches) < 0.15 < 0.4 < padding(at_random)
+    assert padding(batches) < 0.2 < 0.4 < padding(at_random)
+
+
+@pytest.mark.parametrize(("items", "batches"), [(128, 1), (512, 4), (4000, 5)])
+def test_the_longest_are_in_several_batches(items, batches):
+    """Sets of up to 8 batches of 16 are one group, others four at least."""
+    found = buckets.shuffled_batches(np.arange(items), 16, [3, 0])
+    assert sum(batch.max() >= items - 16 for batch in found) == batches
+
+
+@pytest.mark.parametrize("items", [1, 15, 16, 17, 63, 64, 65, 1000])
+def test_a_batch_of_another_size_is_the_only_one(items):
+    sizes = sorted(map(len, buckets.shuffled_batches(np.ones(items), 16, 0)))
+    assert sizes == sorted([16] * (items // 16) + [items % 16] * (items % 16 > 0))
 
 
 def test_predict_restores_the_order(rows):
