@@ -8,6 +8,8 @@ from keras_bert_app import files
 from keras_bert_app.data import buckets
 from keras_bert_app.tasks import check_columns, get_task, options_of, replaced
 
+KEPT = 4  # functions of tasks that differ in their options; each holds a graph
+
 
 class TaskModel:
     """A task, a preprocessor and a model; call it with texts.
@@ -43,8 +45,8 @@ class TaskModel:
         self.task = get_task(task, **(options or {}))
         self.preprocessor = prepared(self.task, preprocessor)
         self.model = model
-        self._run = None  # the function that answers
-        self._run_is_of = None, None  # the task and the state of the model that it was made for
+        # The functions that answer, with the tasks that they were made for, of one state of the model.
+        self._runs, self._state_of_runs = [], None
 
     @property
     def labels(self):
@@ -66,7 +68,7 @@ class TaskModel:
 
     def uses_outputs_of(self, task):
         """Says that `model` is already what the `predictor` of a task would make of it."""
-        self._run, self._run_is_of = buckets.runner(self.model), (task, self._state())
+        self._runs, self._state_of_runs = [(task, buckets.runner(self.model))], self._state()
 
     def _state(self):
         """Another object after the model was compiled, or its layers have changed; None of a `Runtime`."""
@@ -75,12 +77,19 @@ class TaskModel:
     def predict(self, features, batch_size=32, task=None):
         """The raw outputs of the model, or of the task's `predictor`, for `Features`, one for each row."""
         task = self.task if task is None else task
-        makes_own = hasattr(task, "predictor")
-        wanted = task if makes_own else self._run_is_of[0], self._state()
-        if self._run is None or wanted != self._run_is_of:
-            model = task.predictor(self.model, self.preprocessor) if makes_own else self.model
-            self._run, self._run_is_of = buckets.runner(model), wanted
-        return buckets.predict(self._run, features, batch_size, task.per_piece)
+        return buckets.predict(self._run_of(task), features, batch_size, task.per_piece)
+
+    def _run_of(self, task):
+        """The function that gives the outputs for a task; those of the last few tasks are kept."""
+        state, makes_own = self._state(), hasattr(task, "predictor")
+        if state != self._state_of_runs:
+            self._runs, self._state_of_runs = [], state
+        for made_for, run in self._runs:
+            if made_for == task or not makes_own:
+                return run
+        run = buckets.runner(task.predictor(self.model, self.preprocessor) if makes_own else self.model)
+        self._runs = [*self._runs[1 - KEPT :], (task, run)]
+        return run
 
     def evaluate(self, data, batch_size=32, columns=None, predictions=None):
         """How good the answers for examples are.

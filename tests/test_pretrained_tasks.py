@@ -123,6 +123,12 @@ def test_the_text_of_a_guess(fill_mask):
     assert second["##ing"] == "  Café,\tfilm[MASK] ANDing [mask]"
 
 
+def test_options_that_alternate_make_no_new_graphs(fill_mask, monkeypatch):
+    first = [fill_mask(TEXTS, top_k=top_k) for top_k in (2, 3, 4)]
+    monkeypatch.setattr(FillMask, "predictor", None)  # must not be called
+    assert [fill_mask(TEXTS, top_k=top_k) for top_k in (2, 3, 4)] == first
+
+
 def test_targets(fill_mask):
     [[everything]] = fill_mask(TEXTS[0], top_k=len(VOCABULARY))
     wanted = ["Great", "dull", "##s", "fun", "great", "a", "the", "?"]

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 
 import keras
@@ -273,6 +274,19 @@ def test_pooling_and_length_of_sentence_transformers(tmp_path, pooling, types, e
     assert (model.task.pooling, model.task.normalize) == expected
     assert model.preprocessor.sequence_length == 9
     assert kba.load(folder, options={"pooling": "mean"}).task.pooling == "mean"
+
+
+def test_the_folders_of_old_sentence_transformers(tmp_path):
+    """Before version 2 the BERT was in a folder of its own."""
+    new = write_sentence_transformers(tmp_path / "new", {"pooling_mode_max_tokens": True})
+    old = tmp_path / "old"
+    shutil.copytree(new, old / "0_Transformer")
+    for name in ("modules.json", "1_Pooling"):
+        shutil.move(old / "0_Transformer" / name, old / name)
+    found = [kba.load(folder)(["fun"]) for folder in (new, old, old / "0_Transformer")]
+    assert found[0] == found[1] == found[2]
+    assert kba.load(old).task.pooling == "max"
+    assert kba.load(old).preprocessor.sequence_length == 9
 
 
 @pytest.mark.parametrize(

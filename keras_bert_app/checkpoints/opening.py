@@ -8,6 +8,7 @@ from keras_bert_app.checkpoints import (
     huggingface,
     keras_hub,
     model_garden,
+    sentence_transformers,
     tensorflow_files,
     tfhub,
     tokenizers,
@@ -34,7 +35,7 @@ def open_folder(path, note=True):
         FileNotFoundError: there is no such folder, or no checkpoint in it.
         ValueError: a file in it is damaged or not supported.
     """
-    path = Path(path)
+    path = sentence_transformers.bert_folder(Path(path))
     checkpoint = _open(path)
     if note and (path / NOTE).is_file():
         noted = tokenizers.read_json(path / NOTE)

@@ -9,23 +9,34 @@ MODES = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max"}
 
 
 def is_one(folder):
-    """True if the folder holds a model of sentence-transformers."""
-    return (Path(folder) / "modules.json").is_file()
+    """True if the folder holds a model of sentence-transformers, or the BERT of one."""
+    return (_root(Path(folder)) / "modules.json").is_file()
+
+
+def bert_folder(folder):
+    """Where the BERT is: in `folder`, or in its folder `0_Transformer`, as versions before 2 wrote it."""
+    inside = sorted(folder.glob("0_*/config.json")) if is_one(folder) else []
+    return inside[0].parent if inside and not (folder / "config.json").is_file() else folder
+
+
+def _root(folder):
+    """The folder of the model whose BERT is in `folder`."""
+    return folder.parent if folder.name.startswith("0_") else folder
 
 
 def pooling(folder):
     """How the vectors of word pieces become one: `pooling` and `normalize` of `sentence_encoder`.
 
     Args:
-        folder: of a checkpoint of any format.
+        folder: of a BERT of any format, see `bert_folder`.
 
     Returns:
-        A dict with both, empty if the folder is none of sentence-transformers.
+        A dict with both, empty if the checkpoint is none of sentence-transformers.
 
     Raises:
         ValueError: it has a kind of pooling, or a layer, that is not supported.
     """
-    folder = Path(folder)
+    folder = _root(Path(folder))
     if not is_one(folder):
         return {}
     modules = tokenizers.read_json(folder / "modules.json", list)

@@ -8,7 +8,7 @@ from keras_bert_app.lean import lean_inference
 # How many batches are sorted by length together: more gives less padding, less mixing. Sets of few batches
 # are four groups at least: with two, entities of WNUT-17 lost a point and more of F1.
 LARGEST_GROUP = 50
-SMALLEST_GROUP = 8
+SMALLEST_GROUP = 20
 
 
 def shuffled_batches(lengths, batch_size, seed):
