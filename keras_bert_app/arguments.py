@@ -3,7 +3,7 @@
 import math
 
 PRECISIONS = ("float32", "mixed_bfloat16")
-WHOLE = ("epochs", "batch_size", "patience", "gradient_accumulation", "validate_every")
+WHOLE = ("epochs", "batch_size", "batch_tokens", "patience", "gradient_accumulation", "validate_every")
 WHOLE += ("stride", "max_answer_length", "num_candidates", "num_choices", "top_k")  # of tasks
 POSITIVE = ("learning_rate", "scale")
 TRUTHS = ("normalize", "pairs", "no_answer", "is_entities")  # of tasks

@@ -86,6 +86,10 @@ def finetune(
     ] = None,
     epochs: Annotated[int, typer.Option(help="How often the data are gone through.")] = 3,
     batch_size: Annotated[int, typer.Option(help="Examples of a training step.")] = 32,
+    batch_tokens: Annotated[
+        int | None,
+        typer.Option(help="Or its word pieces with padding: more examples where they are short."),
+    ] = None,
     learning_rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-5,
     sequence_length: Annotated[
         int | None,
@@ -121,6 +125,7 @@ def finetune(
         output=output,
         epochs=epochs,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
         learning_rate=learning_rate,
         sequence_length=sequence_length,
         seed=seed,

@@ -12,6 +12,8 @@ from keras_bert_app import files, optimization, run_folder
 from keras_bert_app.arguments import check_arguments
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpointing import RunState, fingerprint
+from keras_bert_app.data import buckets
+from keras_bert_app.data.features import padded
 from keras_bert_app.handles import build_preprocessor, check_sequence_length, is_loaded, open_checkpoint
 from keras_bert_app.profiling import StepProfile
 from keras_bert_app.progress import TensorBoardEvents, say
@@ -34,6 +36,7 @@ def finetune(
     model=DEFAULT,
     epochs=3,
     batch_size=32,
+    batch_tokens=None,
     learning_rate=5e-5,
     sequence_length=None,
     seed=0,
@@ -70,6 +73,8 @@ def finetune(
             package.
         epochs: how often the training data are gone through.
         batch_size: examples of a training step.
+        batch_tokens: word pieces of a training step, with their padding, in the place of `batch_size`, which
+            then only says how many go together in validation: the shorter the texts, the more are in a step.
         learning_rate: the highest learning rate.
         sequence_length: word pieces of the longest input. Defaults to 128 for a handle, for question
             answering to 384, or the most that its encoder takes, and to the preprocessor's own otherwise.
@@ -113,6 +118,7 @@ def finetune(
     arguments = {
         "epochs": epochs,
         "batch_size": batch_size,
+        "batch_tokens": batch_tokens,
         "learning_rate": learning_rate,
         "sequence_length": sequence_length,
         "seed": seed,
@@ -124,7 +130,8 @@ def finetune(
         "patience": patience,
     }
     check_arguments(
-        {**arguments, "checkpoint_minutes": checkpoint_minutes}, optional=("patience", "precision")
+        {**arguments, "checkpoint_minutes": checkpoint_minutes},
+        optional=("batch_tokens", "patience", "precision"),
     )
     output = Path(output)
     if output.exists():
@@ -167,14 +174,14 @@ def finetune(
     state = RunState(output.with_name(output.name + ".unfinished"), identity)
     events = TensorBoardEvents(state.folder / "tensorboard") if tensorboard else None
     profiles = [StepProfile(state.folder / "tensorboard")] if profile else []
-    steps = epochs * -(-len(features) // batch_size)
-    optimizer = optimization.adamw(learning_rate, steps, warmup, weight_decay, 1, EPSILON)
+    batches = _batches(features, epochs, batch_size, batch_tokens, seed, least)
+    optimizer = optimization.adamw(learning_rate, sum(map(len, batches)), warmup, weight_decay, 1, EPSILON)
     trainer = _compile(result, optimizer)
     _seed_random_layers(trainer, seed)
     loop = TrainingLoop(result, trainer, state, arguments, checkpoint_minutes, events, profiles)
     say(f"{task.name}: {task.describe()}")
     try:
-        history = loop.run(features, targets, held_out)
+        history = loop.run(features, targets, batches, held_out)
     except FloatingPointError:
         shutil.rmtree(state.folder)  # there is nothing to go on from
         raise
@@ -184,6 +191,20 @@ def finetune(
     details = {"recipe": arguments, "train_examples": len(examples), "seconds": time.monotonic() - started}
     _save(result, output, state.folder, history, details)
     return result
+
+
+def _batches(features, epochs, batch_size, batch_tokens, seed, least):
+    """Which items the steps take: for each epoch a list of arrays."""
+    lengths, tokens = features.item_lengths(), None
+    if batch_tokens is not None:
+        tokens = batch_tokens // features.group
+        needed = least * padded(lengths.max())
+        if tokens < needed:
+            raise ValueError(
+                f"batch_tokens={batch_tokens}: the longest texts need {needed * features.group}; give as "
+                "many at least, or a smaller sequence_length"
+            )
+    return [buckets.shuffled_batches(lengths, batch_size, [seed, epoch], tokens) for epoch in range(epochs)]
 
 
 def _load_model(task, model, sequence_length, precision, dropout):

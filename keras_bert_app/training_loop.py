@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from keras_bert_app.checkpointing import SaveState, leave, stop_signals
-from keras_bert_app.data import buckets
 from keras_bert_app.feeding import Feed
 from keras_bert_app.fusing import nothing_fused
 from keras_bert_app.progress import FitProgress, describe, say, speeds
@@ -22,7 +21,7 @@ class TrainingLoop:
         result: `TaskModel`, whose model is trained.
         trainer: compiled `keras.Model` of the same layers.
         state: `RunState`.
-        arguments: dict with `epochs`, `batch_size`, `seed` and `patience`, see `finetune`.
+        arguments: dict with `epochs`, `batch_size` and `patience`, see `finetune`.
         checkpoint_minutes: time between two saves of the state within an epoch.
         events: `TensorBoardEvents` or None.
         callbacks: more Keras callbacks, which have a `close`.
@@ -41,43 +40,45 @@ class TrainingLoop:
         self.variables = [*trainer.variables, *trainer.optimizer.variables]
         self.history = []
 
-    def run(self, features, targets, held_out):
+    def run(self, features, targets, batches, held_out):
         """Trains, and leaves the model with the weights of the best epoch, or of the last.
 
         Args:
             features: `Features` of the training examples.
             targets: what the outputs shall be, and weights or None, see `tasks`.
+            batches: for each epoch, a list of `(batch,)`: which items a step takes.
             held_out: `Features` and examples of the validation, or None.
 
         Returns:
             list of dicts, one for each epoch: loss, metric, speed.
         """
-        first_epoch, first_step, metrics = self._restore()
-        with stop_signals() as self.stopped, self._fusing(features):
-            self._run_epochs(features, targets, held_out, first_epoch, first_step, metrics)
+        start = self._restore()
+        with stop_signals() as self.stopped, _fusing([features.amounts(epoch) for epoch in batches]):
+            self._run_epochs(features, targets, batches, held_out, *start)
         if held_out is not None:
             self.state.restore_best(self.result.model.variables)
         return self.history
 
-    def _run_epochs(self, features, targets, held_out, first_epoch, first_step, metrics):
+    def _run_epochs(self, features, targets, batches, held_out, first_epoch, first_step, metrics):
         patience = self.arguments["patience"]
-        for epoch in range(first_epoch, self.arguments["epochs"]):
+        for epoch in range(first_epoch, len(batches)):
             if patience and self.history and len(self.history) - self._best_epoch() >= patience:
                 say(f"stopped: {patience} epochs without a better validation {self.metric}")
                 break
-            entry, steps = self._train(epoch, first_step, metrics, features, targets)
+            steps_before = sum(map(len, batches[:epoch]))
+            entry = self._train(epoch, steps_before, first_step, metrics, features, targets, batches[epoch])
             if held_out is not None:
                 report = self.result.validate(*held_out, self.arguments["batch_size"])
                 scores = {f"validation_{name}": report[name] for name in ("loss", self.metric)}
                 entry |= scores
-                self._log((epoch + 1) * steps, scores)
+                self._log(steps_before + len(batches[epoch]), scores)
             self.history.append(entry)
             say(f"{self._title(epoch)}  {describe(entry)}")
             if held_out is not None and self._best_epoch() == len(self.history):
                 self.state.save_best(self.result.model.variables)
             first_step, metrics = 0, None
             self.state.save(self.variables, epoch=epoch + 1, step=0, history=self.history)
-            if self.stopped and epoch + 1 < self.arguments["epochs"]:
+            if self.stopped and epoch + 1 < len(batches):
                 leave(self.stopped)
 
     def _restore(self):
@@ -93,27 +94,15 @@ class TrainingLoop:
         metrics = list(values) if position["step"] else None  # what is left
         return position["epoch"], position["step"], metrics
 
-    def _batches(self, features, epoch):
-        seed = [self.arguments["seed"], epoch]
-        return buckets.shuffled_batches(features.item_lengths(), self.arguments["batch_size"], seed)
-
-    def _fusing(self, features):
-        """The context of the run: in a short one, what would be compiled for each shape does not pay."""
-        amounts = features.amounts(self._batches(features, 0))
-        steps = self.arguments["epochs"] * len(amounts["examples"])
-        shapes = set(zip(amounts["examples"], amounts["positions"], strict=True))
-        return contextlib.nullcontext() if steps >= STEPS_OF_A_SHAPE * len(shapes) else nothing_fused()
-
-    def _train(self, epoch, first_step, metrics, features, targets):
-        """The rest of one epoch; returns its line of the history and its number of steps."""
-        batches = self._batches(features, epoch)
+    def _train(self, epoch, steps_before, first_step, metrics, features, targets, batches):
+        """The rest of one epoch; returns its line of the history."""
 
         def save(step, metrics_variables):
             variables = [*self.variables, *metrics_variables]
             self.state.save(variables, epoch=epoch, step=step, history=self.history)
 
         def log(step, values):
-            self._log(epoch * len(batches) + step, values)
+            self._log(steps_before + step, values)
 
         saver = SaveState(save, first_step, metrics, self.checkpoint_minutes, len(batches), self.stopped)
         amounts = features.amounts(batches)
@@ -133,7 +122,7 @@ class TrainingLoop:
         seconds = time.monotonic() - start
         entry = {"epoch": epoch + 1, **logs, **speeds(amounts, first_step, len(batches), seconds)}
         entry["seconds"] = seconds
-        return entry, len(batches)
+        return entry
 
     def _best_epoch(self):
         """The number of the first epoch, from 1, with the best validation metric."""
@@ -145,3 +134,14 @@ class TrainingLoop:
     def _log(self, step, values):
         if self.events:
             self.events.log(step, values)
+
+
+def _fusing(amounts):
+    """The context of a run: in a short one, what would be compiled for each shape does not pay.
+
+    Args:
+        amounts: what `Features.amounts` gives, for each epoch.
+    """
+    shapes = [shape for epoch in amounts for shape in zip(epoch["examples"], epoch["positions"], strict=True)]
+    pays = len(shapes) >= STEPS_OF_A_SHAPE * len(set(shapes))
+    return contextlib.nullcontext() if pays else nothing_fused()

@@ -67,6 +67,20 @@ def test_the_longest_are_in_several_batches(items, batches):
     assert sum(batch.max() >= items - 16 for batch in found) == batches
 
 
+@pytest.mark.parametrize("batch_tokens", [40, 1000, 10**6])
+def test_batches_of_as_many_tokens(rows, batch_tokens):
+    lengths = rows.lengths()
+    batches = buckets.shuffled_batches(lengths, 16, [3, 0], batch_tokens)
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    rows_of, longest = (np.array([f(batch) for batch in batches]) for f in (len, lambda b: lengths[b].max()))
+    longest = features.padded(longest)
+    fits = rows_of * longest <= batch_tokens
+    assert np.all(fits | (rows_of == 1))
+    # One more of the longest would not fit, but for the last batch.
+    assert np.sum((rows_of + 1) * longest <= batch_tokens) <= 1
+    assert fits.all() == (batch_tokens >= 1000)
+
+
 @pytest.mark.parametrize("items", [1, 15, 16, 17, 63, 64, 65, 1000])
 def test_a_batch_of_another_size_is_the_only_one(items):
     sizes = sorted(map(len, buckets.shuffled_batches(np.ones(items), 16, 0)))

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import warnings
+from functools import partial
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from rich.console import Console
 
 import keras_bert_app as kba
 from keras_bert_app import checkpointing, files, fusing, optimization, progress, training, training_loop
+from keras_bert_app.data.features import Features
 
 FAST = {"epochs": 4, "learning_rate": 2e-2, "sequence_length": 16, "batch_size": 16}
 pytestmark = pytest.mark.filterwarnings("ignore:the model gives all")  # many tests train for a moment
@@ -126,6 +128,31 @@ def test_asked_to_end_it_saves_and_goes_on(tmp_path, monkeypatch, capsys, steps,
     where = "epoch 0, step 3" if steps == 2 else "epoch 1, step 0"
     assert f"going on after {where}" in capsys.readouterr().err.replace("\n", " ")
     assert all(map(np.array_equal, weights(resumed), weights(straight)))
+
+
+def test_batches_of_as_many_tokens(tmp_path, monkeypatch, capsys):
+    """As many steps as planned, none too large; a stopped run goes on in the middle of its second epoch."""
+    made, optimizers = [], []
+    batch, adamw = Features.batch, optimization.adamw
+    monkeypatch.setattr(Features, "batch", lambda *args: made.append(batch(*args)) or made[-1])
+    monkeypatch.setattr(
+        optimization, "adamw", lambda *args: optimizers.append(adamw(*args)) or optimizers[-1]
+    )
+    run = partial(finetune, tmp_path, epochs=2, batch_tokens=80)
+    straight = run(output=tmp_path / "straight")
+    shapes = {inputs["input_mask"].shape for inputs, *_ in made}
+    assert {(10, 8), (5, 16)} <= shapes
+    assert max(rows * length for rows, length in shapes) == 80
+    steps = int(optimizers[0].iterations)
+    assert steps == optimizers[0]._learning_rate.total_steps
+    recipe = json.loads((tmp_path / "straight" / "config.json").read_text())["recipe"]
+    assert recipe["batch_tokens"] == 80
+    with monkeypatch.context() as patch:
+        kill_after(patch, 2, signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            run()
+    assert all(map(np.array_equal, weights(run()), weights(straight)))
+    assert "going on after epoch 0, step 3" in capsys.readouterr().err
 
 
 def test_no_state_is_saved_after_the_last_step_of_an_epoch():

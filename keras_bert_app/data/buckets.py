@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_bert_app.data.features import padded
 from keras_bert_app.lean import lean_inference
 
 # How many batches are sorted by length together: more gives less padding, less mixing. Sets of few batches
@@ -11,25 +12,33 @@ LARGEST_GROUP = 50
 SMALLEST_GROUP = 20
 
 
-def shuffled_batches(lengths, batch_size, seed):
+def shuffled_batches(lengths, batch_size, seed, batch_tokens=None):
     """Which items go together in one epoch: random, but of like length within a batch.
 
     Args:
-        lengths: `(items,)`, word pieces of each.
+        lengths: int array `(items,)`, word pieces of each.
         batch_size: items of a batch; one batch may be smaller.
         seed: int or sequence of ints; the same seed gives the same batches.
+        batch_tokens: None, or word pieces and padding that a batch has at most, in the place of
+            `batch_size`: the shorter its items, the more it has of them, and one at least.
 
     Returns:
         list of int arrays; every item is in exactly one.
     """
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(lengths))
-    batches = []
-    size = batch_size * min(max(len(order) // (4 * batch_size), SMALLEST_GROUP), LARGEST_GROUP)
+    random, positions = np.random.default_rng(seed), padded(lengths)
+    order = random.permutation(len(positions))
+    mean = batch_size if batch_tokens is None else batch_tokens / positions.mean()  # items of a batch
+    size = round(mean * min(max(len(order) // (4 * mean), SMALLEST_GROUP), LARGEST_GROUP))
+    batches, group = [], order[:0]
     for start in range(0, len(order), size):
-        group = order[start : start + size]
-        group = group[np.argsort(-np.asarray(lengths)[group], kind="stable")]
-        batches += [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
+        group = np.concatenate([group, order[start : start + size]])
+        group = group[np.argsort(-lengths[group], kind="stable")]
+        while len(group):
+            number = batch_size if batch_tokens is None else max(batch_tokens // positions[group[0]], 1)
+            if number > len(group) and start + size < len(order):
+                break  # what is left goes with the next group
+            batches.append(group[:number])
+            group = group[number:]
     return [batches[i] for i in random.permutation(len(batches))]
 
 
