@@ -71,6 +71,15 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     assert not all(map(np.array_equal, first, weights(finetune(tmp_path / "c", seed=6))))
 
 
+@pytest.mark.parametrize("validation", [None, reviews(20)])
+def test_a_step_is_traced_once(tmp_path, monkeypatch, validation):
+    """Of any batch: that is what takes time in a short run."""
+    calls, train_step = [], keras.Model.train_step
+    monkeypatch.setattr(keras.Model, "train_step", lambda *args: calls.append(1) or train_step(*args))
+    finetune(tmp_path, validation=validation, epochs=2)
+    assert len(calls) == 1
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -108,7 +108,10 @@ class MultipleChoice:
 
     def compile_options(self):
         """Cross-entropy and accuracy of the right choice."""
-        return {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "metrics": ["accuracy"]}
+        return {
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "metrics": [keras.metrics.SparseCategoricalAccuracy("accuracy")],
+        }
 
     def check(self, inputs):
         """The list of texts with their choices; one alone is a list of one."""

@@ -96,7 +96,10 @@ class NextSentence:
 
     def compile_options(self):
         """Cross-entropy and accuracy."""
-        return {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "metrics": ["accuracy"]}
+        return {
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "metrics": [keras.metrics.SparseCategoricalAccuracy("accuracy")],
+        }
 
     def check(self, inputs):
         """The list of pairs; one alone is a list of one."""

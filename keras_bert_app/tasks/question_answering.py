@@ -116,7 +116,7 @@ class QuestionAnswering:
         loss = keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, reduction="mean_with_sample_weight"
         )
-        return {"loss": loss, "weighted_metrics": ["accuracy"]}
+        return {"loss": loss, "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy("accuracy")]}
 
     def check(self, inputs):
         """The list of pairs of question and context; one alone is a list of one."""

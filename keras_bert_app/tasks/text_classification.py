@@ -183,7 +183,7 @@ class TextClassification:
         mean = {"reduction": "mean_with_sample_weight" if self.stride is None else "sum_over_batch_size"}
         if self.problem_type == SINGLE:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, **mean)
-            return {"loss": loss, "metrics": ["accuracy"]}
+            return {"loss": loss, "metrics": [keras.metrics.SparseCategoricalAccuracy("accuracy")]}
         if self.problem_type == MULTI:
             return {"loss": keras.losses.BinaryCrossentropy(from_logits=True, **mean)}
         return {"loss": keras.losses.MeanSquaredError(**mean)}

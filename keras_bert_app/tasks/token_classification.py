@@ -148,7 +148,7 @@ class TokenClassification:
         loss = keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, reduction="mean_with_sample_weight"
         )
-        return {"loss": loss, "weighted_metrics": ["accuracy"]}
+        return {"loss": loss, "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy("accuracy")]}
 
     def check(self, inputs):
         """The list of texts and lists of words; one text alone is a list of one."""
