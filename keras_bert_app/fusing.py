@@ -22,29 +22,35 @@ def on_cpu():
     return not tf.config.list_physical_devices("GPU")
 
 
-def fuses(width):
-    """True if `fused` is to be used: in graphs of TensorFlow on a CPU, if rows of `width` are wide enough.
-
-    Other backends either compile all, or nothing.
-    """
-    if width is None or width < MANY or getattr(_state, "is_off", False) or not on_cpu():
+def is_wide(width):
+    """True in graphs of TensorFlow on a CPU, if rows of `width` are wide enough for XLA to pay."""
+    if width is None or width < MANY or not on_cpu():
         return False
     import tensorflow as tf
 
     return not tf.executing_eagerly()
 
 
+def fuses(width):
+    """True if `fused` is to be used for what depends on the shape of a batch: see `is_wide`.
+
+    Other backends either compile all, or nothing.
+    """
+    return not getattr(_state, "is_off", False) and is_wide(width)
+
+
 @functools.cache
-def fused(function):
-    """`function` of tensors with one pass over memory in the place of one for each operation."""
+def fused(function, jit_compile=True):
+    """`function` of tensors with one pass over memory in the place of one for each operation; or without
+    `jit_compile`, only with its graph made once for each shape."""
     import tensorflow as tf
 
-    return tf.function(function, jit_compile=True, autograph=False)
+    return tf.function(function, jit_compile=jit_compile, autograph=False)
 
 
 @contextlib.contextmanager
 def nothing_fused():
-    """Within it, or in a function that it decorates, graphs are made that need no XLA."""
+    """Within it, or in a function that it decorates, models are called without XLA."""
     _state.is_off = True
     try:
         yield

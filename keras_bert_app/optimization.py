@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_bert_app.activations import PACKAGE
-from keras_bert_app.fusing import fused, fuses
+from keras_bert_app.fusing import fused, is_wide
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -71,7 +71,7 @@ class FusedAdamW(keras.optimizers.AdamW):
             super()._apply_weight_decay(variables)
 
     def _clip_gradients(self, gradients):
-        """Pairs of a gradient and the factor that clips it, for `update_step`, or clipped gradients."""
+        """Pairs of a gradient and the numbers of the step, for `update_step`, or clipped gradients."""
         if not _is_on_tensorflow() or self.clipnorm or not self.global_clipnorm:
             return super()._clip_gradients(gradients)
         import tensorflow as tf
@@ -82,37 +82,43 @@ class FusedAdamW(keras.optimizers.AdamW):
         norm = tf.linalg.global_norm([tf.cast(gradient, tf.float32) for gradient in gradients])
         factor = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
         factor += norm - norm  # NaN if a gradient is not finite, as in Keras
-        return [(gradient, factor) for gradient in gradients]
+        numbers = self._numbers(factor)
+        return [(gradient, numbers) for gradient in gradients]
+
+    def _numbers(self, factor):
+        """What `_adamw` takes for all variables in a step, but that some have no decay."""
+        import tensorflow as tf
+
+        step = tf.cast(self.iterations + 1, tf.float32)
+        corrections = 1.0 - self.beta_1**step, 1.0 - self.beta_2**step
+        rate = self.learning_rate * tf.sqrt(corrections[1]) / corrections[0]
+        decay = self.learning_rate * (self.weight_decay or 0.0)
+        numbers = decay, factor, rate, self.beta_1, self.beta_2, self.epsilon
+        return [tf.cast(number, tf.float32) for number in numbers]
 
     def update_step(self, gradient, variable, learning_rate):
         if not _is_on_tensorflow():
             return super().update_step(gradient, variable, learning_rate)
         import tensorflow as tf
 
-        gradient, factor = gradient if isinstance(gradient, tuple) else (gradient, 1.0)
+        gradient, numbers = gradient if isinstance(gradient, tuple) else (gradient, self._numbers(1.0))
         place = self._get_variable_index(variable)
         targets = variable, self._momentums[place], self._velocities[place]
-        step = tf.cast(self.iterations + 1, tf.float32)
-        corrections = 1.0 - self.beta_1**step, 1.0 - self.beta_2**step
-        decay = learning_rate * (self.weight_decay if self._use_weight_decay(variable) else 0.0)
-        rate = learning_rate * tf.sqrt(corrections[1]) / corrections[0]
-        numbers = factor, decay, rate, self.beta_1, self.beta_2, self.epsilon
-        update = fused(_adamw) if fuses(math.isqrt(math.prod(variable.shape))) else _adamw
-        found = update(
-            tf.convert_to_tensor(gradient),
-            *map(tf.convert_to_tensor, targets),
-            *(tf.cast(number, tf.float32) for number in numbers),
-        )
+        decay, *others = numbers
+        decay = decay if self._use_weight_decay(variable) else tf.zeros_like(decay)
+        # It does not depend on the shape of a batch.
+        update = fused(_adamw, jit_compile=is_wide(math.isqrt(math.prod(variable.shape))))
+        found = update(tf.convert_to_tensor(gradient), *map(tf.convert_to_tensor, targets), decay, *others)
         for target, value in zip(targets, found, strict=True):
             self.assign(target, value)
 
 
-def _adamw(gradient, value, momentum, velocity, factor, decay, rate, beta_1, beta_2, epsilon):
+def _adamw(gradient, value, momentum, velocity, decay, factor, rate, beta_1, beta_2, epsilon):
     """The new value, momentum and velocity of a variable."""
     wide = keras.backend.result_type(value.dtype, "float32")
     gradient, value, momentum, velocity = (ops.cast(x, wide) for x in (gradient, value, momentum, velocity))
-    numbers = factor, decay, rate, beta_1, beta_2, epsilon
-    factor, decay, rate, beta_1, beta_2, epsilon = (ops.cast(number, wide) for number in numbers)
+    numbers = decay, factor, rate, beta_1, beta_2, epsilon
+    decay, factor, rate, beta_1, beta_2, epsilon = (ops.cast(number, wide) for number in numbers)
     gradient = gradient * factor
     momentum += (gradient - momentum) * (1.0 - beta_1)
     velocity += (ops.square(gradient) - velocity) * (1.0 - beta_2)

@@ -60,13 +60,6 @@ def test_shuffled_batches(rows):
     assert padding(batches) < 0.15 < 0.4 < padding(at_random)
 
 
-@pytest.mark.parametrize(("items", "batches"), [(320, 1), (1280, 4), (4000, 5)])
-def test_the_longest_are_in_several_batches(items, batches):
-    """Sets of up to 20 batches of 16 are one group, others four at least."""
-    found = buckets.shuffled_batches(np.arange(items), 16, [3, 0])
-    assert sum(batch.max() >= items - 16 for batch in found) == batches
-
-
 @pytest.mark.parametrize("batch_tokens", [40, 1000, 10**6])
 def test_batches_of_as_many_tokens(rows, batch_tokens):
     lengths = rows.lengths()

@@ -13,7 +13,16 @@ from conftest import data_file, kill_after, reviews, run_python, write_trainable
 from rich.console import Console
 
 import keras_bert_app as kba
-from keras_bert_app import checkpointing, files, fusing, optimization, progress, training, training_loop
+from keras_bert_app import (
+    checkpointing,
+    files,
+    fusing,
+    normalization,
+    optimization,
+    progress,
+    training,
+    training_loop,
+)
 from keras_bert_app.data.features import Features
 
 FAST = {"epochs": 4, "learning_rate": 2e-2, "sequence_length": 16, "batch_size": 16}
@@ -467,7 +476,7 @@ def test_a_long_run_is_compiled_and_a_short_one_is_not(tmp_path, monkeypatch, ep
     asked = []
     monkeypatch.setattr(training_loop, "STEPS_OF_A_SHAPE", 30)
     monkeypatch.setattr(fusing, "MANY", 1)
-    monkeypatch.setattr(optimization, "fuses", lambda width: asked.append(fusing.fuses(width)))
+    monkeypatch.setattr(normalization, "fuses", lambda width: asked.append(fusing.fuses(width)))
     finetune(
         tmp_path, [("a great film", "good"), ("a dull film", "bad")] * 80, epochs=epochs
     )  # 10 steps each

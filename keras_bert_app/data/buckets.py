@@ -6,10 +6,7 @@ import numpy as np
 from keras_bert_app.data.features import padded
 from keras_bert_app.lean import lean_inference
 
-# How many batches are sorted by length together: more gives less padding, less mixing. Sets of few batches
-# are four groups at least: with two, entities of WNUT-17 lost a point and more of F1.
-LARGEST_GROUP = 50
-SMALLEST_GROUP = 20
+GROUP = 50  # batches that are sorted by length together; more gives less padding, less mixing
 
 
 def shuffled_batches(lengths, batch_size, seed, batch_tokens=None):
@@ -28,7 +25,7 @@ def shuffled_batches(lengths, batch_size, seed, batch_tokens=None):
     random, positions = np.random.default_rng(seed), padded(lengths)
     order = random.permutation(len(positions))
     mean = batch_size if batch_tokens is None else batch_tokens / positions.mean()  # items of a batch
-    size = round(mean * min(max(len(order) // (4 * mean), SMALLEST_GROUP), LARGEST_GROUP))
+    size = round(mean * GROUP)
     batches, group = [], order[:0]
     for start in range(0, len(order), size):
         group = np.concatenate([group, order[start : start + size]])
