@@ -16,14 +16,13 @@ is that on all texts of TEST, its mean over the rounds, each of which has a seed
 import argparse
 import json
 import os
-import resource
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 from quality import BATCH_SIZE, Set, hugging_face
-from speed import in_process, machine, median
+from speed import in_process, machine, median, peak_mib
 
 
 def main():
@@ -77,7 +76,7 @@ def measure(side, args, seed, folder):
     return {
         "per_second": args.epochs * len(train) / seconds,
         "accuracy": accuracy,
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mib": peak_mib(),
     }
 
 

@@ -1,10 +1,11 @@
 """Speed of training steps, and of inference from texts, beside KerasHub, Transformers and ONNX Runtime.
 
-    pip install ".[bench,onnx]"
+    pip install ".[bench,onnx,litert]"
     python benchmarks/speed.py training --size base
     python benchmarks/speed.py training
     python benchmarks/speed.py inference --texts TEXTS.jsonl.gz
     python benchmarks/speed.py inference --texts TEXTS.jsonl.gz --size base --number 200
+    python benchmarks/speed.py inference --texts SST-2/dev.tsv.gz --column sentence
 
 The size is that of the BERT that comes with the package, or of BERT-base.
 
@@ -16,7 +17,9 @@ dropout 0.1, AdamW, gradients clipped to a norm of 1; in bfloat16 as each does i
 inference: the class of each text, at most 256 word pieces. All have the same weights, the BERT that comes
 with the package or a BERT-base. All read the texts sorted by length in batches of 32 and pad a batch to its
 longest row, but KerasHub, which pads to the sequence length. Ours is the exported SavedModel, which takes
-strings; Transformers' is its tokenizer and its model; ONNX Runtime's the same tokenizer and our export.
+strings; Transformers' is its tokenizer and its model; ONNX Runtime's the same tokenizer and our export. In
+int8, with weights quantized and activations on the fly, ours is the export to LiteRT, and the others are what
+`torch.ao.quantization.quantize_dynamic` and `onnxruntime.quantization.quantize_dynamic` make of theirs.
 
 Each side is a process of its own. They take turns, a step or all texts at a time, and the medians over the
 rounds are shown, also of the speed as a share of ours in the same round, and the highest memory.
@@ -51,6 +54,7 @@ def main():
     parser.add_argument("kind", choices=["training", "inference"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--texts", type=Path, help="file of texts, as `kba.embed` takes it")
+    parser.add_argument("--column", default="text", help="of the texts in it")
     parser.add_argument("--number", type=int, default=1000, help="texts")
     parser.add_argument("--size", choices=["bundled", "base"], default="bundled")
     args = parser.parse_args()
@@ -68,7 +72,7 @@ def main():
         else:
             if not args.texts:
                 parser.error("inference needs --texts")
-            texts = read(args.texts, args.number)
+            texts = read(args.texts, args.column, args.number)
             in_process(write_models, args.size, folder)
             asking = {side: functools.partial(ask_all, ask, folder, texts) for side, ask in INFERENCE.items()}
             found |= in_turns(asking, args.rounds)
@@ -115,9 +119,12 @@ def measure():
     """A row of the results."""
     start = time.perf_counter()
     number = run()
-    seconds = time.perf_counter() - start
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"per_second": number / seconds, "peak_mib": round(peak_mib)}
+    return {"per_second": number / (time.perf_counter() - start), "peak_mib": peak_mib()}
+
+
+def peak_mib():
+    """The highest memory that this process had, in MiB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def in_process(function, *arguments):
@@ -252,11 +259,11 @@ TRAINING = {
 }
 
 
-def read(path, number):
+def read(path, column, number):
     """Texts from all over a file."""
     from keras_bert_app.data.readers import read_texts
 
-    texts = list(read_texts(path, "text"))
+    texts = list(read_texts(path, column))
     return texts[:: max(len(texts) // number, 1)][:number]
 
 
@@ -279,6 +286,7 @@ def write_models(size, folder):
     task = TaskModel("text-classification", preprocessor, model, {"labels": labels})
     kba.export(task, Path(folder) / "saved_model_float32")
     kba.export(task, Path(folder) / "onnx", format="onnx")
+    kba.export(task, Path(folder) / "litert", format="litert", quantize="int8")
     encoder = kba.bert_encoder(encoder_config(encoder), dtype="mixed_bfloat16")
     narrow = kba.text_classifier(encoder, 2)
     narrow.set_weights(model.get_weights())
@@ -310,6 +318,13 @@ def ask_saved_model(precision, folder):
     return lambda texts: (loaded, serve(text=tf.constant(texts))["probabilities"].numpy())
 
 
+def ask_litert(folder):
+    """The export to LiteRT, with the tokenizer that comes with it."""
+    import keras_bert_app as kba
+
+    return kba.load(folder / "litert")
+
+
 def ask_keras_hub(folder):
     """A classifier with its preprocessor."""
     import keras_hub
@@ -329,8 +344,10 @@ def ask_transformers(precision, folder):
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "huggingface")
-    kind = transformers.AutoModelForSequenceClassification
-    model = kind.from_pretrained(folder / "huggingface", dtype=getattr(torch, precision)).eval()
+    kind, dtype = transformers.AutoModelForSequenceClassification, precision.replace("int8", "float32")
+    model = kind.from_pretrained(folder / "huggingface", dtype=getattr(torch, dtype)).eval()
+    if precision == "int8":
+        model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
 
     def answer(texts):
         encoded = tokenizer(texts, truncation=True, max_length=LONGEST, padding=True, return_tensors="pt")
@@ -340,14 +357,19 @@ def ask_transformers(precision, folder):
     return answer
 
 
-def ask_onnx_runtime(folder):
+def ask_onnx_runtime(precision, folder):
     """The tokenizer of Transformers, and our export."""
     import numpy as np
     import onnxruntime
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "huggingface")
-    session = onnxruntime.InferenceSession(folder / "onnx" / "1" / "model.onnx")
+    path = folder / "onnx" / "1" / "model.onnx"
+    if precision == "int8":
+        from onnxruntime.quantization import quantize_dynamic
+
+        quantize_dynamic(path, path := folder / "int8.onnx")
+    session = onnxruntime.InferenceSession(path)
     names = {"input_ids": "word", "attention_mask": "mask", "token_type_ids": "type"}
     inputs = [value.name for value in session.get_inputs()]
     places = {theirs: next(name for name in inputs if part in name) for theirs, part in names.items()}
@@ -363,9 +385,12 @@ INFERENCE = {
     "keras_bert_app, float32": functools.partial(ask_saved_model, "float32"),
     "KerasHub, float32": ask_keras_hub,
     "Transformers, float32": functools.partial(ask_transformers, "float32"),
-    "ONNX Runtime, float32": ask_onnx_runtime,
+    "ONNX Runtime, float32": functools.partial(ask_onnx_runtime, "float32"),
     "keras_bert_app, bfloat16": functools.partial(ask_saved_model, "bfloat16"),
     "Transformers, bfloat16": functools.partial(ask_transformers, "bfloat16"),
+    "keras_bert_app, int8": ask_litert,
+    "Transformers, int8": functools.partial(ask_transformers, "int8"),
+    "ONNX Runtime, int8": functools.partial(ask_onnx_runtime, "int8"),
 }
 
 

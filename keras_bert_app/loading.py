@@ -19,10 +19,10 @@ def load(handle=None, offline=False, task=None, options=None):
     """A model that answers: what `finetune` saved, a model of somebody else, or a pretrained BERT.
 
     Args:
-        handle: the run folder; what `export` has written for LiteRT, ONNX Runtime or OpenVINO; or what
-            `open_checkpoint` takes, if there is the head of a task in it, or it
-            is of sentence-transformers, such as `"hf://organization/name"`. With `task` it defaults to
-            `"bert_mini_reviews"`, which comes with the package.
+        handle: the run folder; what `export` has written for LiteRT, ONNX Runtime or OpenVINO, a version or
+            the folder of all, and then the newest; or what `open_checkpoint` takes, if there is the head of a
+            task in it, or it is of sentence-transformers, such as `"hf://organization/name"`. With `task` it
+            defaults to `"bert_mini_reviews"`, which comes with the package.
         offline: True to make no request.
         task: None for a fine-tuned model; or what a BERT shall do: `"fill-mask"`, guess masked words, and
             `"next-sentence"`, tell whether a text follows another, with the heads that it was pretrained
@@ -55,7 +55,7 @@ def load(handle=None, offline=False, task=None, options=None):
         raise ValueError("give the run folder of a fine-tuned model, or a task, such as task='fill-mask'")
     handle = DEFAULT if handle is None else handle
     if handle != DEFAULT and not isinstance(handle, tuple):  # which a TF-Hub pair is
-        folder = Path(handle)
+        folder = _newest(Path(handle))
         if _is_exported(folder) or any((folder / name).is_file() for name in ("labels.json", "model.keras")):
             model = (_load_exported if _is_exported(folder) else _load_run)(folder, options)
             if task not in (None, model.task.name):
@@ -126,6 +126,13 @@ def _load_run(folder, options):
             ) from error
         raise ValueError(f"{folder} is damaged or no fine-tuned model: {message}. Train it again") from error
     return TaskModel(replaced(task, options), preprocessor, model)
+
+
+def _newest(folder):
+    """The newest version in a folder that `export` has written for another runtime; others are given back."""
+    numbers = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+    newest = max(numbers, key=lambda path: int(path.name), default=folder)
+    return newest if _is_exported(newest) else folder
 
 
 def _is_exported(folder):

@@ -121,6 +121,17 @@ def test_what_is_loaded(tmp_path, run_folder, format):
         kba.load(tmp_path / "damaged")
 
 
+@pytest.mark.parametrize("format", [ONE])
+def test_the_newest_version_is_loaded(tmp_path, run_folder, format):
+    paths = [kba.export(run_folder, tmp_path / "m", format) for _ in range(2)]
+    shutil.rmtree(paths[0])
+    (tmp_path / "m" / "10").mkdir()
+    with pytest.raises(FileNotFoundError, match="m holds no checkpoint: there is 10, 2"):
+        kba.load(tmp_path / "m")
+    (tmp_path / "m" / "10").rmdir()
+    assert kba.load(tmp_path / "m")(TEXTS[:3]) == kba.load(paths[1])(TEXTS[:3])
+
+
 def test_an_onnx_model_beside_weights_of_somebody_else(tmp_path, run_folder):
     shutil.copytree(run_folder, tmp_path / "run")
     (tmp_path / "run" / "model.onnx").write_bytes(b"of somebody else")
