@@ -103,27 +103,32 @@ class FusedAdamW(keras.optimizers.AdamW):
 
         gradient, numbers = gradient if isinstance(gradient, tuple) else (gradient, self._numbers(1.0))
         place = self._get_variable_index(variable)
-        targets = variable, self._momentums[place], self._velocities[place]
+        moments = self._momentums[place].value, self._velocities[place].value
         decay, *others = numbers
         decay = decay if self._use_weight_decay(variable) else tf.zeros_like(decay)
-        # It does not depend on the shape of a batch.
+        # It does not depend on the shape of a batch, hence is compiled in short runs too.
         update = fused(_adamw, jit_compile=is_wide(math.isqrt(math.prod(variable.shape))))
-        found = update(tf.convert_to_tensor(gradient), *map(tf.convert_to_tensor, targets), decay, *others)
-        for target, value in zip(targets, found, strict=True):
-            self.assign(target, value)
+        update(tf.convert_to_tensor(gradient), variable, *moments, decay, *others)
 
 
-def _adamw(gradient, value, momentum, velocity, decay, factor, rate, beta_1, beta_2, epsilon):
-    """The new value, momentum and velocity of a variable."""
-    wide = keras.backend.result_type(value.dtype, "float32")
-    gradient, value, momentum, velocity = (ops.cast(x, wide) for x in (gradient, value, momentum, velocity))
+def _adamw(gradient, variable, momentum, velocity, decay, factor, rate, beta_1, beta_2, epsilon):
+    """Updates a `tf.Variable` and its moments. The assignments are part of the function: outside they would
+    wait until it has run for all variables, and the new values of all would be in memory beside the old."""
+    import tensorflow as tf
+
+    wide = keras.backend.result_type(variable.dtype.name, "float32")
+    gradient, value, old_momentum, old_velocity = (
+        tf.cast(tf.convert_to_tensor(x), wide) for x in (gradient, variable, momentum, velocity)
+    )
     numbers = decay, factor, rate, beta_1, beta_2, epsilon
-    decay, factor, rate, beta_1, beta_2, epsilon = (ops.cast(number, wide) for number in numbers)
+    decay, factor, rate, beta_1, beta_2, epsilon = (tf.cast(number, wide) for number in numbers)
     gradient = gradient * factor
-    momentum += (gradient - momentum) * (1.0 - beta_1)
-    velocity += (ops.square(gradient) - velocity) * (1.0 - beta_2)
+    new_momentum = old_momentum + (gradient - old_momentum) * (1.0 - beta_1)
+    new_velocity = old_velocity + (tf.square(gradient) - old_velocity) * (1.0 - beta_2)
     value -= value * decay
-    return value - momentum * rate / (ops.sqrt(velocity) + epsilon), momentum, velocity
+    value -= new_momentum * rate / (tf.sqrt(new_velocity) + epsilon)
+    for target, new in ((variable, value), (momentum, new_momentum), (velocity, new_velocity)):
+        target.assign(tf.cast(new, target.dtype))
 
 
 def _is_on_tensorflow():
