@@ -51,7 +51,7 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class FusedAdamW(keras.optimizers.AdamW):
-    """AdamW that goes through each large variable once in a step, with TensorFlow.
+    """AdamW that goes through each large variable once in a step, with TensorFlow in one replica.
 
     Its arguments are those of `keras.optimizers.AdamW`, but for `amsgrad`.
 
@@ -67,17 +67,15 @@ class FusedAdamW(keras.optimizers.AdamW):
         super().build(variables)
 
     def _apply_weight_decay(self, variables):
-        if not _is_on_tensorflow():  # there `update_step` does it
+        if not _is_fused():  # or else `update_step` does it
             super()._apply_weight_decay(variables)
 
     def _clip_gradients(self, gradients):
         """Pairs of a gradient and the numbers of the step, for `update_step`, or clipped gradients."""
-        if not _is_on_tensorflow() or self.clipnorm or not self.global_clipnorm:
+        if not _is_fused() or self.clipnorm or not self.global_clipnorm:
             return super()._clip_gradients(gradients)
         import tensorflow as tf
 
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:  # which clip before they add up
-            return super()._clip_gradients(gradients)
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]  # of embeddings it is sparse
         norm = tf.linalg.global_norm([tf.cast(gradient, tf.float32) for gradient in gradients])
         factor = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
@@ -97,7 +95,7 @@ class FusedAdamW(keras.optimizers.AdamW):
         return [tf.cast(number, tf.float32) for number in numbers]
 
     def update_step(self, gradient, variable, learning_rate):
-        if not _is_on_tensorflow():
+        if not _is_fused():
             return super().update_step(gradient, variable, learning_rate)
         import tensorflow as tf
 
@@ -129,6 +127,15 @@ def _adamw(gradient, variable, momentum, velocity, decay, factor, rate, beta_1, 
     value -= new_momentum * rate / (tf.sqrt(new_velocity) + epsilon)
     for target, new in ((variable, value), (momentum, new_momentum), (velocity, new_velocity)):
         target.assign(tf.cast(new, target.dtype))
+
+
+def _is_fused():
+    """True with TensorFlow in one replica; several clip before they add up, and each has its own moments."""
+    if not _is_on_tensorflow():
+        return False
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync == 1
 
 
 def _is_on_tensorflow():

@@ -471,6 +471,38 @@ def test_the_bar_shows_speed_and_time_left_in_80_columns(monkeypatch):
     assert re.search(r"length 512 .* 7003/10000 \d:\d\d:\d\d [\d,]+ tokens/s  loss 4.78", line), line
 
 
+MIRRORED = """
+import keras, numpy as np, tensorflow as tf
+import keras_bert_app as kba
+from keras_bert_app import optimization
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+config = kba.BertConfig(
+    vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+    hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+)
+random = np.random.default_rng(0)
+ids, labels = random.integers(1, 50, (10, 7)), random.integers(0, 2, 10)
+inputs = {"input_word_ids": ids, "input_mask": ids * 0 + 1, "input_type_ids": ids * 0}
+found = []
+for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = kba.text_classifier(kba.bert_encoder(config), 2, dropout=0.0)
+        model.compile(optimization.adamw(1e-2, 10), keras.losses.SparseCategoricalCrossentropy(True))
+    model.fit(inputs, labels, batch_size=10, epochs=4, verbose=0, shuffle=False)
+    found.append(model.get_weights())
+for one, two in zip(*found, strict=True):
+    np.testing.assert_allclose(one, two, atol=1e-6)
+"""
+
+
+def test_two_replicas_learn_as_one():
+    done = run_python(MIRRORED)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(("epochs", "is_fused"), [(2, False), (3, True)])
 def test_a_long_run_is_compiled_and_a_short_one_is_not(tmp_path, monkeypatch, epochs, is_fused):
     asked = []
