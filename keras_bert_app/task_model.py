@@ -72,7 +72,10 @@ class TaskModel:
 
     def _state(self):
         """Another object after the model was compiled, or its layers have changed; None of a `Runtime`."""
-        return self.model.make_predict_function() if isinstance(self.model, keras.Model) else None
+        if not isinstance(self.model, keras.Model):
+            return None
+        self.model.make_predict_function()  # where there is none; it returns None if it makes one
+        return self.model.predict_function
 
     def predict(self, features, batch_size=32, task=None):
         """The raw outputs of the model, or of the task's `predictor`, for `Features`, one for each row."""

@@ -22,6 +22,7 @@ from test_checkpoints import mlm_logits
 
 import keras_bert_app as kba
 from keras_bert_app import cli
+from keras_bert_app.data import buckets
 from keras_bert_app.task_model import TaskModel
 from keras_bert_app.tasks.fill_mask import FillMask
 from keras_bert_app.tasks.next_sentence import NextSentence
@@ -121,6 +122,16 @@ def test_the_text_of_a_guess(fill_mask):
     assert first["##s"] == "  Café,\tfilms AND [MASK] [mask]"
     assert second["great"] == "  Café,\tfilm[MASK] AND great [mask]"
     assert second["##ing"] == "  Café,\tfilm[MASK] ANDing [mask]"
+
+
+@pytest.mark.parametrize("task", ["fill-mask", "next-sentence"])
+def test_the_second_call_makes_no_new_graph(folder, task, monkeypatch):
+    made, runner = [], buckets.runner
+    monkeypatch.setattr(buckets, "runner", lambda model: made.append(model) or runner(model))
+    model = kba.load(folder, task=task)
+    for _ in range(2):
+        model(TEXTS if task == "fill-mask" else PAIRS)
+    assert len(made) == 1
 
 
 def test_options_that_alternate_make_no_new_graphs(fill_mask, monkeypatch):

@@ -36,8 +36,9 @@ def positions_of(preprocessor, features, texts):
                 f"{preprocessor.sequence_length} word pieces that are read: shorten the text"
             )
     whole = [row for row, found in enumerate(positions) if not len(found)]
-    for row, drawn in zip(whole, _draw(preprocessor.tokenizer, features, whole), strict=True):
-        positions[row] = drawn
+    if whole:
+        for row, drawn in zip(whole, _draw(preprocessor.tokenizer, features, whole), strict=True):
+            positions[row] = drawn
     return positions
 
 
