@@ -45,6 +45,7 @@ class TaskModel:
         self.task = get_task(task, **(options or {}))
         self.preprocessor = prepared(self.task, preprocessor)
         self.model = model
+        self.is_traced = True  # False if few texts are asked about, once: see `buckets.runner`
         # The functions that answer, with the tasks that they were made for, of one state of the model.
         self._runs, self._state_of_runs = [], None
 
@@ -90,7 +91,8 @@ class TaskModel:
         for made_for, run in self._runs:
             if made_for == task or not makes_own:
                 return run
-        run = buckets.runner(task.predictor(self.model, self.preprocessor) if makes_own else self.model)
+        model = task.predictor(self.model, self.preprocessor) if makes_own else self.model
+        run = buckets.runner(model, self.is_traced)
         self._runs = [*self._runs[1 - KEPT :], (task, run)]
         return run
 

@@ -127,7 +127,7 @@ def test_the_text_of_a_guess(fill_mask):
 @pytest.mark.parametrize("task", ["fill-mask", "next-sentence"])
 def test_the_second_call_makes_no_new_graph(folder, task, monkeypatch):
     made, runner = [], buckets.runner
-    monkeypatch.setattr(buckets, "runner", lambda model: made.append(model) or runner(model))
+    monkeypatch.setattr(buckets, "runner", lambda *args: made.append(args) or runner(*args))
     model = kba.load(folder, task=task)
     for _ in range(2):
         model(TEXTS if task == "fill-mask" else PAIRS)

@@ -1,5 +1,7 @@
 """`BertTokenizer`: text to word pieces."""
 
+import dataclasses
+import functools
 import re
 from pathlib import Path
 
@@ -20,6 +22,25 @@ from keras_bert_app.preprocessing.vocabulary_file import (
 # Characters that always end a word, and all others but surrogates, which no UTF-8 has.
 BETWEEN_WORDS = r"[\t\n\r !-/:-@\[-`{-~\x{3001}\x{3002}\x{3400}-\x{9FFF}\x{FF0C}]"
 IN_WORDS = f"[^{BETWEEN_WORDS[1:-1]}\\x{{D800}}-\\x{{DFFF}}]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+    """What a tokenizer calls in the graph.
+
+    Args:
+        usual: pattern of UTF-8 without a word that can be too long, which nearly all texts are.
+        normalizer: of `normalization.normalizer`.
+        wordpiece: `tf_text.FastWordpieceTokenizer`.
+        is_suffix: bool `(words,)`, which of its words go on with the one before.
+        pieces: string `(words,)`, the vocabulary.
+    """
+
+    usual: str
+    normalizer: tf_text.FastBertNormalizer
+    wordpiece: tf_text.FastWordpieceTokenizer
+    is_suffix: tf.Tensor
+    pieces: tf.Tensor
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -115,24 +136,31 @@ class BertTokenizer(keras.layers.Layer):
             raise ValueError(f"{source} lacks the special tokens {', '.join(missing)}")
         # The longest first: where two begin at the same character it is meant.
         self._written = sorted(self.special_tokens, key=len, reverse=True)
-        self._normalizer, growth = normalization.normalizer(
+        self.__dict__.pop("_kernels", None)
+
+    @functools.cached_property
+    def _kernels(self):
+        """What the graph is made of. To make it takes half a second, and not every tokenizer is called."""
+        normalizer, growth = normalization.normalizer(
             self.lowercase,
             self.lowercase if self.strip_accents is None else self.strip_accents,
             len(self._written),
-            keep_letters=not set(normalization.LETTERS).isdisjoint("".join(vocabulary)),
+            keep_letters=not set(normalization.LETTERS).isdisjoint("".join(self.vocabulary)),
         )
-        # UTF-8 without a word that can be too long, which nearly all texts are.
         most = self.max_input_chars_per_word // growth
-        self._usual = f"(?:{IN_WORDS}{{0,{most}}}{BETWEEN_WORDS})*{IN_WORDS}{{0,{most}}}"
         # No word has a space in it, but the kernel would find one: what stands for it is in no cleaned text.
-        words = [f"\x01{token}".replace(" ", "\x01") if " " in token else token for token in vocabulary]
+        words = [f"\x01{token}".replace(" ", "\x01") if " " in token else token for token in self.vocabulary]
         words += normalization.WORDS[: len(self._written)]
         with tf.init_scope():
-            self._wordpiece = tf_text.FastWordpieceTokenizer(
-                words, max_bytes_per_word=4 * self.max_input_chars_per_word, token_out_type=tf.int32
+            return Kernels(
+                usual=f"(?:{IN_WORDS}{{0,{most}}}{BETWEEN_WORDS})*{IN_WORDS}{{0,{most}}}",
+                normalizer=normalizer,
+                wordpiece=tf_text.FastWordpieceTokenizer(
+                    words, max_bytes_per_word=4 * self.max_input_chars_per_word, token_out_type=tf.int32
+                ),
+                is_suffix=tf.constant([t.startswith(SUFFIX) and t != SUFFIX for t in words]),
+                pieces=tf.constant(self.vocabulary),
             )
-            self._is_suffix = tf.constant([t.startswith(SUFFIX) and t != SUFFIX for t in words])
-            self._pieces = tf.constant(vocabulary)
 
     @property
     def vocabulary(self):
@@ -183,14 +211,14 @@ class BertTokenizer(keras.layers.Layer):
         if isinstance(text, tf.RaggedTensor):
             found = self.call(text.flat_values, return_offsets)
             return tf.nest.map_structure(text.with_flat_values, found)
-        num_tokens = self.vocabulary_size
-        unusual = tf.where(~tf.strings.regex_full_match(text, self._usual))  # (rows, 1)
+        num_tokens, kernels = self.vocabulary_size, self._kernels
+        unusual = tf.where(~tf.strings.regex_full_match(text, kernels.usual))  # (rows, 1)
         all_usual = tf.size(unusual) == 0
         text = tf.cond(all_usual, lambda: text, lambda: self._make_valid(text, unusual))
         if self._written:
             text = self._mark_special_tokens(text)
-        normalized = self._normalizer.normalize(text)
-        ids, starts, ends = self._wordpiece.tokenize_with_offsets(normalized)
+        normalized = kernels.normalizer.normalize(text)
+        ids, starts, ends = kernels.wordpiece.tokenize_with_offsets(normalized)
         starts, ends = (tf.cast(ragged.values, tf.int32) for ragged in (starts, ends))
         ids, starts, ends = tf.cond(
             all_usual,
@@ -200,7 +228,7 @@ class BertTokenizer(keras.layers.Layer):
                 ids,
                 starts,
                 ends,
-                tf.gather(self._is_suffix, ids.values),
+                tf.gather(kernels.is_suffix, ids.values),
                 self.max_input_chars_per_word,
                 self.token_to_id("[UNK]"),
             ),
@@ -212,7 +240,7 @@ class BertTokenizer(keras.layers.Layer):
             ids = ids.with_values(tf.where(written > 0, tf.gather(special, written), found))
         if not return_offsets:
             return ids
-        starts, ends = offsets.in_characters(text, normalized, self._normalizer, ids, starts, ends)
+        starts, ends = offsets.in_characters(text, normalized, kernels.normalizer, ids, starts, ends)
         if self._written:
             lengths = tf.gather([0, *map(len, self._written)], written)
             ends = tf.where(written > 0, starts + lengths, ends)
@@ -220,7 +248,7 @@ class BertTokenizer(keras.layers.Layer):
             "ids": ids,
             "starts": ids.with_values(starts),
             "ends": ids.with_values(ends),
-            "words": ids.with_values(offsets.words_of(ids, tf.gather(self._is_suffix, found))),
+            "words": ids.with_values(offsets.words_of(ids, tf.gather(kernels.is_suffix, found))),
         }
 
     def _make_valid(self, text, rows):
@@ -260,7 +288,7 @@ class BertTokenizer(keras.layers.Layer):
             ids = tf.RaggedTensor.from_tensor(ids)
         frame = [self.token_to_id(token) for token in ("[PAD]", "[CLS]", "[SEP]")]
         ids = tf.ragged.boolean_mask(ids, tf.reduce_all(ids[..., None] != frame, axis=-1))
-        text = tf.strings.reduce_join(tf.gather(self._pieces, ids), axis=-1, separator=" ")
+        text = tf.strings.reduce_join(tf.gather(self._kernels.pieces, ids), axis=-1, separator=" ")
         text = tf.strings.regex_replace(text, f" {SUFFIX}", "")
         text = tf.strings.regex_replace(text, r" ([.,!?])", r"\1")
         return tf.strings.regex_replace(text, r" ' ", "'")
