@@ -9,7 +9,7 @@ from keras_bert_app.dense import Dense
 from keras_bert_app.dropout import Dropout
 from keras_bert_app.fusing import fuses
 from keras_bert_app.normalization import LayerNorm
-from keras_bert_app.softmax import dropped_softmax
+from keras_bert_app.softmax import attend
 from keras_bert_app.tokens import Tokens
 
 # The dense layers of a transformer block.
@@ -143,11 +143,11 @@ class SelfAttention(keras.layers.Layer):
         bias = (1.0 - ops.cast(ops.not_equal(mask, 0), scores.dtype)) * -3e4
         bias = ops.expand_dims(bias, (1, 2))
         if training and not return_attentions and fuses(hidden) and self.drop.takes_bytes:
-            weights = dropped_softmax(scores, bias, self.drop.draw(scores), self.dropout)
+            y = attend(scores, bias, self.drop.draw(scores), self.dropout, value)
         else:
             attentions = ops.softmax(scores + bias)
-            weights = self.drop(attentions, training=training)
-        y = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # (batch, length, heads, head_size)
+            y = ops.matmul(self.drop(attentions, training=training), value)
+        y = ops.transpose(y, (0, 2, 1, 3))  # (batch, length, heads, head_size)
         y = tokens.rows(ops.reshape(y, (-1, tokens.length, hidden)))
         y = tokens.batch(self.output_dense(y))
         return (y, attentions) if return_attentions else y

@@ -198,27 +198,29 @@ def test_softmax_with_dropout_and_its_gradient(dtype, tolerance):
     import tensorflow as tf
 
     random = np.random.default_rng(0)
-    scores, upstream = (tf.cast(random.normal(size=(2, 3, 5, 5)), dtype) for _ in range(2))
+    scores = tf.cast(random.normal(size=(2, 3, 5, 5)), dtype)
+    attended, upstream = (tf.cast(random.normal(size=(2, 3, 5, 7)), dtype) for _ in range(2))
     bias = tf.cast([[0, 0, 0, 0, 0], [0, 0, 0, -3e4, -3e4]], dtype)[:, None, None]
     is_kept = tf.constant(random.random((2, 3, 5, 5)) > 0.3)
 
-    def expected(scores):
-        return dropout.keep(tf.nn.softmax(tf.cast(scores + bias, "float32")), is_kept, 0.3)
+    def expected(scores, attended):
+        weights = dropout.keep(tf.nn.softmax(tf.cast(scores + bias, "float32")), is_kept, 0.3)
+        return tf.cast(weights @ tf.cast(attended, "float32"), dtype)
 
-    def found(scores):
-        return softmax.dropped_softmax(scores, bias, is_kept, 0.3)
+    def found(scores, attended):
+        return softmax.attend(scores, bias, is_kept, 0.3, attended)
 
     results = []
     for function in (expected, found, tf.function(found)):
         with tf.GradientTape() as tape:
-            tape.watch(scores)
-            y = tf.cast(function(scores), dtype)
-        slope = tape.gradient(y, scores, output_gradients=upstream)
-        results.append([tf.cast(value, "float32").numpy() for value in (y, slope)])
-    assert (results[0][0][1, :, :, 3:] == 0).all()
+            tape.watch([scores, attended])
+            y = function(scores, attended)
+        slopes = tape.gradient(y, [scores, attended], output_gradients=upstream)
+        results.append([tf.cast(value, "float32").numpy() for value in (y, *slopes)])
+    assert (results[0][1][1, :, :, 3:] == 0).all()
     for ours in results[1:]:
-        for value, wanted in zip(ours, results[0], strict=True):
-            np.testing.assert_allclose(value, wanted, atol=tolerance)
+        for found, wanted in zip(ours, results[0], strict=True):
+            np.testing.assert_allclose(found, wanted, atol=tolerance)
 
 
 @pytest.mark.parametrize("fuses", [True, False])
