@@ -7,10 +7,12 @@
 All learn the same texts from the same weights, in bfloat16, with the same epochs, batches, length and
 learning rate. Ours is `kba.finetune`; Transformers' is `Trainer` with padding to the longest of a batch and
 batches of like length; KerasHub's is `BertTextClassifier.fit`, which tokenizes within it and pads to the
-length. The time is that from the texts in memory to the saved model: tokenizing, loading the weights,
-compiling, training. Imports are not counted. Every run is a process of its own, the sides take turns, and
-the table has the medians of the rounds, also of the speed as a share of ours in the same round. The accuracy
-is that on all texts of TEST, its mean over the rounds, each of which has a seed of its own.
+length. None warms up. The time is that from the texts in memory to the saved model: tokenizing, loading the
+weights, compiling, training. Imports are not counted. Every run is a process of its own, the sides take
+turns, and the table has the medians of the rounds, also of the speed as a share of ours in the same round,
+and the highest memory of that process. The accuracy, of the saved model in another process and in the
+precision in which it loads, is that on all texts of TEST, its mean over the rounds, each of which has a seed
+of its own.
 """
 
 import argparse
@@ -39,13 +41,18 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    train, test = (in_process(read, path, args.text) for path in (args.train, args.test))
+    train = train[:: max(len(train) // args.number, 1)][: args.number]
     found = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         in_process(write_preset, args.model, args.length, folder)
         for number in range(args.rounds):
-            for side in SIDES:
-                found[side].append(in_process(measure, side, args, number, folder))
-                print(side, found[side][-1], flush=True)
+            for side, (learn, answer) in SIDES.items():
+                output = Path(folder) / f"{side}-{number}"
+                row = in_process(measure, learn, args, train, number, Path(folder), output)
+                row["accuracy"] = in_process(accuracy_of, answer, args, train, test, output)
+                found[side].append(row)
+                print(side, row, flush=True)
     print("\n| | examples/s | of ours | accuracy | peak memory, MiB |\n|---|---|---|---|---|")
     for side, rounds in found.items():
         ratio = median("per_second", rounds, found["keras_bert_app"])
@@ -63,62 +70,73 @@ def write_preset(model, length, folder):
     kba.save_checkpoint(encoder, Path(folder) / "preset", format="keras_hub", preprocessor=preprocessor)
 
 
-def measure(side, args, seed, folder):
-    """Trains once and tests: a row of the results."""
+def read(path, column):
+    """Pairs of a text and its label."""
     from keras_bert_app.tasks import get_task
 
-    read = get_task("text-classification").read
-    columns = {"text": args.text, "label": "label"}
-    train, test = read(args.train, columns), read(args.test, columns)
-    train = train[:: max(len(train) // args.number, 1)][: args.number]
-    with tempfile.TemporaryDirectory() as output:
-        seconds, accuracy = SIDES[side](args, train, test, seed, Path(folder), Path(output) / "model")
-    return {
-        "per_second": args.epochs * len(train) / seconds,
-        "accuracy": accuracy,
-        "peak_mib": peak_mib(),
-    }
+    return get_task("text-classification").read(path, {"text": column, "label": "label"})
 
 
-def ours(args, train, test, seed, folder, output):
+def measure(learn, args, train, seed, folder, output):
+    """Trains once: a row of the results."""
+    seconds = learn(args, train, seed, folder, output)
+    return {"per_second": args.epochs * len(train) / seconds, "peak_mib": peak_mib()}
+
+
+def accuracy_of(answer, args, train, test, output):
+    """The share of the texts whose label is the one that a saved model gives."""
+    found = answer(args, labels_of(train), [text for text, _ in test], output)
+    return sum(one == label for one, (_, label) in zip(found, test, strict=True)) / len(test)
+
+
+def labels_of(examples):
+    """The labels, sorted."""
+    return sorted({label for _, label in examples})
+
+
+def learn_ours(args, train, seed, folder, output):
     """`kba.finetune`."""
     import keras_bert_app as kba
 
     import_all("tensorflow_text", "keras_bert_app.training")
     start = time.perf_counter()
-    model = kba.finetune(
+    kba.finetune(
         "text-classification", train, model=args.model, output=output, epochs=args.epochs, seed=seed,
         batch_size=BATCH_SIZE, learning_rate=args.learning_rate, sequence_length=args.length,
-        precision="mixed_bfloat16",
+        precision="mixed_bfloat16", warmup=0.0,
     )  # fmt: skip
-    return time.perf_counter() - start, model.evaluate(test)["accuracy"]
+    return time.perf_counter() - start
 
 
-def transformers(args, train, test, seed, folder, output):
-    """`Trainer`; what it has saved is tested by `evaluate`, untimed."""
-    from keras_bert_app.tasks import get_task
-
-    import_all("transformers", "transformers.trainer", "transformers.models.bert.modeling_bert")
-    task = get_task("text-classification").learn(train)
-    given = Set("text-classification", "", "", "", {}, args.length, args.epochs, args.learning_rate)
-    start = time.perf_counter()
-    hugging_face(given, task, train, args.model, seed, output)
-    seconds = time.perf_counter() - start
+def answer_by_load(args, labels, texts, output):
+    """What `kba.load` makes of what this package or Transformers has saved."""
     import keras_bert_app as kba
 
     model = kba.load(output)
     model.preprocessor = model.preprocessor.replace(sequence_length=args.length)
-    return seconds, model.evaluate(test)["accuracy"]
+    return [found["label"] for found in model(texts)]
 
 
-def keras_hub(args, train, test, seed, folder, output):
+def learn_transformers(args, train, seed, folder, output):
+    """`Trainer`, as in `quality.py`."""
+    from types import SimpleNamespace
+
+    import_all("transformers", "transformers.trainer", "transformers.models.bert.modeling_bert")
+    task = SimpleNamespace(pairs=False, labels=labels_of(train))
+    given = Set("text-classification", "", "", "", {}, args.length, args.epochs, args.learning_rate)
+    start = time.perf_counter()
+    hugging_face(given, task, train, args.model, seed, output)
+    return time.perf_counter() - start
+
+
+def learn_keras_hub(args, train, seed, folder, output):
     """`BertTextClassifier.fit`, with the same decay of the learning rate."""
     import keras
     import keras_hub
     import numpy as np
 
     keras.utils.set_random_seed(seed)
-    labels = sorted({label for _, label in train})
+    labels = labels_of(train)
     texts, targets = [text for text, _ in train], np.array([labels.index(label) for _, label in train])
     start = time.perf_counter()
     models, preset = keras_hub.models, str(folder / "preset")
@@ -135,10 +153,17 @@ def keras_hub(args, train, test, seed, folder, output):
     )
     classifier.fit(texts, targets, batch_size=BATCH_SIZE, epochs=args.epochs, verbose=0)
     classifier.save(output.with_suffix(".keras"))
-    seconds = time.perf_counter() - start
-    logits = classifier.predict([text for text, _ in test], batch_size=128, verbose=0)
-    right = [labels[index] == label for index, (_, label) in zip(logits.argmax(-1), test, strict=True)]
-    return seconds, sum(right) / len(right)
+    return time.perf_counter() - start
+
+
+def answer_by_keras_hub(args, labels, texts, output):
+    """What a saved classifier says."""
+    import keras
+    import keras_hub  # noqa: F401  registers its layers
+
+    classifier = keras.saving.load_model(output.with_suffix(".keras"))
+    logits = classifier.predict(texts, batch_size=128, verbose=0)
+    return [labels[index] for index in logits.argmax(-1)]
 
 
 def import_all(*names):
@@ -149,7 +174,11 @@ def import_all(*names):
         importlib.import_module(name)
 
 
-SIDES = {"keras_bert_app": ours, "Transformers": transformers, "KerasHub": keras_hub}
+SIDES = {
+    "keras_bert_app": (learn_ours, answer_by_load),
+    "Transformers": (learn_transformers, answer_by_load),
+    "KerasHub": (learn_keras_hub, answer_by_keras_hub),
+}
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def main():
         print(json.dumps({name: result[name]["accuracy"]}), flush=True)
     for name, words in (("tfidf_words", 1), ("tfidf_word_pairs", 2)):  # last: their memory is not counted
         result[name] = tfidf(train, test, words)
-    print(json.dumps(result, indent=2))
+    print(json.dumps(result))
 
 
 def tfidf(train, test, words):

@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other: their tables as Markdown, all their figures as JSON.
+"""All benchmarks, one after the other: tables as Markdown, and as JSON the figures of those that print it.
 
     pip install ".[bench,onnx,litert,openvino]"
     python benchmarks/run_all.py DATA --model all-MiniLM-L6-v2 --output results
@@ -84,8 +84,8 @@ def write(folder):
     figures = {}
     for name, text in printed.items():
         lines = text.splitlines()
-        found = next((line for line in reversed(lines) if line.startswith("{")), "null")
-        figures[name] = json.loads(found)
+        found = [line for line in lines if line.startswith("{") and line.endswith("}")]
+        figures[name] = json.loads(found[-1]) if found else None
         plain = [line for line in lines if not line.startswith("{")]
         shown = [line for line in lines if line.startswith("|")] or ["```", *plain, "```"]
         command = " ".join(COMMANDS[name]).format(data="DATA", model="MODEL", output="OUTPUT")

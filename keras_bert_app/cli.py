@@ -88,7 +88,7 @@ def finetune(
     batch_size: Annotated[int, typer.Option(help="Examples of a training step.")] = 32,
     batch_tokens: Annotated[
         int | None,
-        typer.Option(help="Or its word pieces with padding: more examples where they are short."),
+        typer.Option(help="At most so many word pieces a step, with padding, in the place of --batch-size."),
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-5,
     sequence_length: Annotated[

@@ -10,8 +10,6 @@ import typer
 
 from keras_bert_app.quiet import quiet_import
 
-FEW = 8  # texts are answered before the graph of a model is made
-
 TaskOption = Annotated[
     list[str] | None, typer.Option(help="An option of the task, such as threshold=0.3; may be repeated.")
 ]
@@ -107,7 +105,7 @@ def predict(
     loaded = load(model if task is not None else folder, task=task, options=options)
     if inputs is None:
         inputs = _inputs(loaded.task, texts, file, columns)
-    loaded.is_traced = len(inputs) > FEW
+    loaded.is_asked_once = True
     for given, answer in zip(inputs, loaded(inputs, batch_size), strict=True):
         print(json.dumps({**named(loaded.task, given), **answer}, ensure_ascii=False))
 

@@ -63,7 +63,7 @@ def export(model, folder, format="tf_saved_model", quantize=None, data=None, col
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file: choose another folder to export to")
-    path = folder / str(max(versions(folder), default=0) + 1)
+    path = folder / str(max(files.versions(folder), default=0) + 1)
     with files.whole(path) as temporary:
         try:
             if format == "tf_saved_model":
@@ -103,12 +103,6 @@ def _write_saved_model(model, folder):
     texts = getattr(model.task, "example_texts", {})
     warm_up.write_requests(folder / warm_up.FILE, warm_up.requests(specs, texts))
     files.write_json(folder / ABOUT, about(model, specs["serving_default"], texts))
-
-
-def versions(folder):
-    """The numbers of the versions in a folder, the newest last."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    return sorted(int(path.name) for path in paths if path.name.isascii() and path.name.isdigit())
 
 
 def signatures(model):

@@ -45,3 +45,9 @@ def writing(path):
 def write_json(path, value):
     """Writes `value` as indented JSON to the file `path`."""
     Path(path).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def versions(folder):
+    """The numbers of the versions in a folder, the newest last."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(int(path.name) for path in paths if path.name.isascii() and path.name.isdigit())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_bert_app import handles
+from keras_bert_app import files, handles
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpoints import sentence_transformers
 from keras_bert_app.registry import custom_objects
@@ -130,8 +130,8 @@ def _load_run(folder, options):
 
 def _newest(folder):
     """The newest version in a folder that `export` has written for another runtime; others are given back."""
-    numbers = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
-    newest = max(numbers, key=lambda path: int(path.name), default=folder)
+    numbers = [] if (folder / "config.json").is_file() else files.versions(folder)
+    newest = folder / str(numbers[-1]) if numbers else folder
     return newest if _is_exported(newest) else folder
 
 

@@ -51,7 +51,7 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class FusedAdamW(keras.optimizers.AdamW):
-    """AdamW that goes through each large variable once in a step, with TensorFlow in one replica.
+    """AdamW that goes through each large variable once in a step, in graphs of TensorFlow on a CPU.
 
     Its arguments are those of `keras.optimizers.AdamW`, but for `amsgrad`.
 
@@ -67,12 +67,12 @@ class FusedAdamW(keras.optimizers.AdamW):
         super().build(variables)
 
     def _apply_weight_decay(self, variables):
-        if not _is_fused():  # or else `update_step` does it
+        if not _is_one_replica():  # or else `update_step` does it
             super()._apply_weight_decay(variables)
 
     def _clip_gradients(self, gradients):
         """Pairs of a gradient and the numbers of the step, for `update_step`, or clipped gradients."""
-        if not _is_fused() or self.clipnorm or not self.global_clipnorm:
+        if not _is_one_replica() or self.clipnorm or not self.global_clipnorm:
             return super()._clip_gradients(gradients)
         import tensorflow as tf
 
@@ -95,7 +95,7 @@ class FusedAdamW(keras.optimizers.AdamW):
         return [tf.cast(number, tf.float32) for number in numbers]
 
     def update_step(self, gradient, variable, learning_rate):
-        if not _is_fused():
+        if not _is_one_replica():
             return super().update_step(gradient, variable, learning_rate)
         import tensorflow as tf
 
@@ -129,8 +129,8 @@ def _adamw(gradient, variable, momentum, velocity, decay, factor, rate, beta_1, 
         target.assign(tf.cast(new, target.dtype))
 
 
-def _is_fused():
-    """True with TensorFlow in one replica; several clip before they add up, and each has its own moments."""
+def _is_one_replica():
+    """True with TensorFlow and no others; several clip before they add up, and each has its own moments."""
     if not _is_on_tensorflow():
         return False
     import tensorflow as tf

@@ -9,7 +9,7 @@ from keras_bert_app.fusing import fused, row_sums
 def attend(scores, bias, is_kept, rate, value):
     """Dropout of the softmax of `scores + bias`, times `value`.
 
-    The softmax and its gradient are one pass over memory each. Of all that is `length * length`, one number
+    One pass over memory for the softmax, one for its gradient. Of all that is `length * length`, one tensor
     is kept for the backward pass: the softmax, negative where it was dropped.
 
     Args:
@@ -29,8 +29,9 @@ def attend(scores, bias, is_kept, rate, value):
         weights, signed = fused(_softmax)(scores, bias, is_kept, rate)
 
         def grad(upstream):
-            slope = fused(_softmax_slope)(tf.matmul(upstream, value, transpose_b=True), signed, rate)
-            return slope, tf.matmul(fused(_weights)(signed, rate), upstream, transpose_a=True)
+            weights_slope = tf.matmul(upstream, value, transpose_b=True)
+            slope, weights = fused(_softmax_slope)(weights_slope, signed, rate)
+            return slope, tf.matmul(weights, upstream, transpose_a=True)
 
         return tf.matmul(weights, value), grad
 
@@ -45,11 +46,9 @@ def _softmax(scores, bias, is_kept, rate):
     return ops.cast(keep(softmax, is_kept, rate), scores.dtype), signed
 
 
-def _weights(signed, rate):
-    return keep(signed, signed > 0, rate)
-
-
 def _softmax_slope(upstream, signed, rate):
     wide = ops.cast(signed, "float32")
-    slope, wide = keep(ops.cast(upstream, "float32"), wide > 0, rate), ops.absolute(wide)
-    return ops.cast(wide * (slope - row_sums(slope * wide)), upstream.dtype)
+    is_kept, softmax = wide > 0, ops.absolute(wide)
+    slope = keep(ops.cast(upstream, "float32"), is_kept, rate)
+    slope = softmax * (slope - row_sums(slope * softmax))
+    return ops.cast(slope, upstream.dtype), ops.cast(keep(softmax, is_kept, rate), upstream.dtype)

@@ -8,6 +8,7 @@ from keras_bert_app import files
 from keras_bert_app.data import buckets
 from keras_bert_app.tasks import check_columns, get_task, options_of, replaced
 
+FEW = 8  # rows that are answered before the graph of a model is made
 KEPT = 4  # functions of tasks that differ in their options; each holds a graph
 
 
@@ -45,7 +46,7 @@ class TaskModel:
         self.task = get_task(task, **(options or {}))
         self.preprocessor = prepared(self.task, preprocessor)
         self.model = model
-        self.is_traced = True  # False if few texts are asked about, once: see `buckets.runner`
+        self.is_asked_once = False  # True: no graph is made for few rows, see `buckets.runner`
         # The functions that answer, with the tasks that they were made for, of one state of the model.
         self._runs, self._state_of_runs = [], None
 
@@ -81,20 +82,26 @@ class TaskModel:
     def predict(self, features, batch_size=32, task=None):
         """The raw outputs of the model, or of the task's `predictor`, for `Features`, one for each row."""
         task = self.task if task is None else task
-        return buckets.predict(self._run_of(task), features, batch_size, task.per_piece)
+        if self.is_asked_once and len(features.lengths()) <= FEW:
+            run = buckets.runner(self._outputs_of(task), traced=False)
+        else:
+            run = self._run_of(task)
+        return buckets.predict(run, features, batch_size, task.per_piece)
 
     def _run_of(self, task):
         """The function that gives the outputs for a task; those of the last few tasks are kept."""
-        state, makes_own = self._state(), hasattr(task, "predictor")
+        state = self._state()
         if state != self._state_of_runs:
             self._runs, self._state_of_runs = [], state
-        for made_for, run in self._runs:
-            if made_for == task or not makes_own:
-                return run
-        model = task.predictor(self.model, self.preprocessor) if makes_own else self.model
-        run = buckets.runner(model, self.is_traced)
-        self._runs = [*self._runs[1 - KEPT :], (task, run)]
-        return run
+        found = [one for one in self._runs if one[0] == task or not hasattr(task, "predictor")]
+        last = found[0] if found else (task, buckets.runner(self._outputs_of(task)))
+        others = [one for one in self._runs if one is not last]
+        self._runs = [*others[1 - KEPT :], last]
+        return last[1]
+
+    def _outputs_of(self, task):
+        """The model from which the answers of a task are made."""
+        return task.predictor(self.model, self.preprocessor) if hasattr(task, "predictor") else self.model
 
     def evaluate(self, data, batch_size=32, columns=None, predictions=None):
         """How good the answers for examples are.

@@ -13,7 +13,6 @@ from keras_bert_app.arguments import check_arguments
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpointing import RunState, fingerprint
 from keras_bert_app.data import buckets
-from keras_bert_app.data.features import padded
 from keras_bert_app.handles import build_preprocessor, check_sequence_length, is_loaded, open_checkpoint
 from keras_bert_app.profiling import StepProfile
 from keras_bert_app.progress import TensorBoardEvents, say
@@ -73,8 +72,9 @@ def finetune(
             package.
         epochs: how often the training data are gone through.
         batch_size: examples of a training step.
-        batch_tokens: word pieces of a training step, with their padding, in the place of `batch_size`, which
-            then only says how many go together in validation: the shorter the texts, the more are in a step.
+        batch_tokens: word pieces that a training step has at most, padding included, in the place of
+            `batch_size`, which is that of validation then: the shorter the texts, the more are in a step, and
+            the more wrong answers there are to each with in-batch negatives.
         learning_rate: the highest learning rate.
         sequence_length: word pieces of the longest input. Defaults to 128 for a handle, for question
             answering to 384, or the most that its encoder takes, and to the preprocessor's own otherwise.
@@ -146,7 +146,7 @@ def finetune(
     if class_weights is not None and not hasattr(task, "labels"):
         raise ValueError(f"class_weights={class_weights!r}: {task.name} has no classes, leave it out")
     least = getattr(task, "least_batch", 1)
-    if batch_size < least:
+    if batch_tokens is None and batch_size < least:
         raise ValueError(f"batch_size={batch_size}: {task.name} with these options needs at least {least}")
     columns = check_columns(columns)
     examples = task.read(train, columns)
@@ -162,6 +162,7 @@ def finetune(
         task.training_targets(held_out_features, held_out)  # an unknown label is an error before the work
         held_out = held_out_features, held_out
     _warn_of_cut(features, preprocessor)
+    batches = buckets.batches_of_epochs(features, epochs, batch_size, batch_tokens, seed, least)
     result = TaskModel(task, preprocessor, built)
     arguments["sequence_length"] = preprocessor.sequence_length
     arguments["precision"] = built.get_layer("word_embeddings").dtype_policy.name
@@ -174,7 +175,6 @@ def finetune(
     state = RunState(output.with_name(output.name + ".unfinished"), identity)
     events = TensorBoardEvents(state.folder / "tensorboard") if tensorboard else None
     profiles = [StepProfile(state.folder / "tensorboard")] if profile else []
-    batches = _batches(features, epochs, batch_size, batch_tokens, seed, least)
     optimizer = optimization.adamw(learning_rate, sum(map(len, batches)), warmup, weight_decay, 1, EPSILON)
     trainer = _compile(result, optimizer)
     _seed_random_layers(trainer, seed)
@@ -191,20 +191,6 @@ def finetune(
     details = {"recipe": arguments, "train_examples": len(examples), "seconds": time.monotonic() - started}
     _save(result, output, state.folder, history, details)
     return result
-
-
-def _batches(features, epochs, batch_size, batch_tokens, seed, least):
-    """Which items the steps take: for each epoch a list of arrays."""
-    lengths, tokens = features.item_lengths(), None
-    if batch_tokens is not None:
-        tokens = batch_tokens // features.group
-        needed = least * padded(lengths.max())
-        if tokens < needed:
-            raise ValueError(
-                f"batch_tokens={batch_tokens}: the longest texts need {needed * features.group}; give as "
-                "many at least, or a smaller sequence_length"
-            )
-    return [buckets.shuffled_batches(lengths, batch_size, [seed, epoch], tokens) for epoch in range(epochs)]
 
 
 def _load_model(task, model, sequence_length, precision, dropout):

@@ -53,7 +53,7 @@ class TrainingLoop:
             list of dicts, one for each epoch: loss, metric, speed.
         """
         start = self._restore()
-        with stop_signals() as self.stopped, _fusing([features.amounts(epoch) for epoch in batches]):
+        with stop_signals() as self.stopped, _fusing(features.amounts(batches[0]), len(batches)):
             self._run_epochs(features, targets, batches, held_out, *start)
         if held_out is not None:
             self.state.restore_best(self.result.model.variables)
@@ -136,12 +136,13 @@ class TrainingLoop:
             self.events.log(step, values)
 
 
-def _fusing(amounts):
+def _fusing(amounts, epochs):
     """The context of a run: in a short one, what would be compiled for each shape does not pay.
 
     Args:
-        amounts: what `Features.amounts` gives, for each epoch.
+        amounts: what `Features.amounts` gives for the first epoch.
+        epochs: of the run.
     """
-    shapes = [shape for epoch in amounts for shape in zip(epoch["examples"], epoch["positions"], strict=True)]
-    pays = len(shapes) >= STEPS_OF_A_SHAPE * len(set(shapes))
+    shapes = set(zip(amounts["examples"], amounts["positions"], strict=True))
+    pays = epochs * len(amounts["examples"]) >= STEPS_OF_A_SHAPE * len(shapes)
     return contextlib.nullcontext() if pays else nothing_fused()

@@ -180,7 +180,7 @@ def test_the_dense_layer_has_the_gradients_of_that_of_keras(shape, dtype, tolera
 
 @pytest.mark.parametrize("units", [3, fusing.MANY])
 def test_the_gradient_of_a_bias_is_exact_in_bfloat16(units):
-    """TensorFlow's own sums 9,000 rows in steps that bfloat16 rounds away."""
+    """`BiasAddGrad` sums 9,000 rows in steps that bfloat16 rounds away."""
     import tensorflow as tf
 
     layer = dense.Dense(units, dtype=keras.DTypePolicy("mixed_bfloat16"))
@@ -221,6 +221,22 @@ def test_softmax_with_dropout_and_its_gradient(dtype, tolerance):
     for ours in results[1:]:
         for found, wanted in zip(ours, results[0], strict=True):
             np.testing.assert_allclose(found, wanted, atol=tolerance)
+
+
+def test_both_directions_of_attention_have_the_same_weights():
+    """In bfloat16 they are rounded once: a factor of its own would be off by 0.2 %."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    scores = tf.cast(random.normal(size=(2, 3, 32, 32)), "bfloat16")
+    is_kept = tf.constant(random.random((2, 3, 32, 32)) > 0.1)
+    value, ones = tf.eye(32, dtype="bfloat16", batch_shape=(2, 3)), tf.ones((2, 3, 32, 32), "bfloat16")
+    with tf.GradientTape() as tape:
+        tape.watch(value)
+        weights = softmax.attend(scores, tf.zeros((), "bfloat16"), is_kept, 0.1, value)
+    sums = tf.cast(tape.gradient(weights, value, output_gradients=ones)[..., 0], "float32")
+    expected = tf.reduce_sum(tf.cast(weights, "float32"), axis=-2)
+    assert float(tf.reduce_sum(sums) / tf.reduce_sum(expected)) == pytest.approx(1, abs=3e-4)
 
 
 @pytest.mark.parametrize("fuses", [True, False])
@@ -565,7 +581,9 @@ for policy, output_attentions, eager in eval(sys.argv[1]):
         trained(policy, output_attentions, rematerialize, eager) for rematerialize in (True, False))
     assert keras.config.backend() == "torch" or states == before
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
+        # Where the graphs differ, bfloat16 is rounded at other places; other masks make a thousandth.
+        atol = 1e-6 if policy == "float32" else 5e-5
+        np.testing.assert_allclose(found[name], value, atol=atol, err_msg=name)
 print("same")
 """
 

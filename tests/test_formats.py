@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 
+import keras
 import numpy as np
 import pytest
 from conftest import VOCABULARY, reviews, run_python, write_trainable
@@ -130,6 +131,9 @@ def test_the_newest_version_is_loaded(tmp_path, run_folder, format):
         kba.load(tmp_path / "m")
     (tmp_path / "m" / "10").rmdir()
     assert kba.load(tmp_path / "m")(TEXTS[:3]) == kba.load(paths[1])(TEXTS[:3])
+    shutil.copytree(run_folder, tmp_path / "run")
+    kba.export(tmp_path / "run", tmp_path / "run", format)
+    assert isinstance(kba.load(tmp_path / "run").model, keras.Model)  # still the run
 
 
 def test_an_onnx_model_beside_weights_of_somebody_else(tmp_path, run_folder):

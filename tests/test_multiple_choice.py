@@ -35,6 +35,13 @@ def trained(tmp_path_factory):
     return model, folder / "run"
 
 
+def test_tokens_of_a_batch_are_those_of_all_choices(tmp_path):
+    given = {"model": write_trainable(tmp_path / "bert"), "output": tmp_path / "run", "epochs": 1}
+    with pytest.raises(ValueError, match="batch_tokens=31: the longest texts need 32"):
+        kba.finetune("multiple-choice", rows(20), batch_tokens=31, sequence_length=24, **given)
+    kba.finetune("multiple-choice", rows(20), batch_tokens=32, sequence_length=24, **given)
+
+
 def test_it_learns(trained, tmp_path):
     model, run = trained
     report = model.evaluate(rows(60))

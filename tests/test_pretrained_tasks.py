@@ -134,6 +134,19 @@ def test_the_second_call_makes_no_new_graph(folder, task, monkeypatch):
     assert len(made) == 1
 
 
+def test_few_rows_that_are_asked_about_once(folder, monkeypatch):
+    """They go through the model without a graph, and have the same answers."""
+    made, runner = [], buckets.runner
+    monkeypatch.setattr(buckets, "runner", lambda *args, **how: made.append(how) or runner(*args, **how))
+    model = kba.load(folder, task="fill-mask")
+    expected = model(TEXTS)
+    model.is_asked_once = True
+    for answer, other in zip(model(TEXTS), expected, strict=True):
+        close(answer["masks"], other["masks"])
+    model(TEXTS * 3)
+    assert made == [{}, {"traced": False}]
+
+
 def test_options_that_alternate_make_no_new_graphs(fill_mask, monkeypatch):
     first = [fill_mask(TEXTS, top_k=top_k) for top_k in (2, 3, 4)]
     monkeypatch.setattr(FillMask, "predictor", None)  # must not be called

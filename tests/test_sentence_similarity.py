@@ -278,7 +278,7 @@ def test_pooling_and_length_of_sentence_transformers(tmp_path, pooling, types, e
 
 def test_the_folders_of_old_sentence_transformers(tmp_path):
     """Before version 2 the BERT was in a folder of its own."""
-    new = write_sentence_transformers(tmp_path / "new", {"pooling_mode_max_tokens": True})
+    new = write_sentence_transformers(tmp_path / "0_new", {"pooling_mode_max_tokens": True})
     old = tmp_path / "old"
     shutil.copytree(new, old / "0_Transformer")
     for name in ("modules.json", "1_Pooling"):
@@ -331,6 +331,8 @@ def test_negatives_need_a_batch(folder, tmp_path):
         ValueError, match="batch_size=1: sentence-similarity with these options needs at least 2"
     ):
         kba.finetune(task, [("a", "b")], model=folder, output=tmp_path / "run", batch_size=1)
+    with pytest.raises(ValueError, match="batch_tokens=31: the longest texts need 32"):
+        kba.finetune(task, [("a", "b")] * 2, model=folder, output=tmp_path / "run", batch_tokens=31)
     with pytest.raises(ValueError, match="row 1 is .*: in_batch_negatives takes pairs alone, no scores"):
         task.read([(("a", "b"), 1.0)], {})
 

@@ -301,14 +301,21 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch, missing):
 @pytest.mark.parametrize(
     "options",
     [{"epochs": 0}, {"batch_size": 2.5}, {"learning_rate": 0}, {"learning_rate": float("inf")},
-     {"warmup": 1.0}, {"dropout": -0.1}, {"precision": "float64"}, {"patience": 2},
-     {"class_weights": "even"}],
+     {"batch_tokens": 0}, {"batch_tokens": 2.5}, {"warmup": 1.0}, {"dropout": -0.1},
+     {"precision": "float64"}, {"patience": 2}, {"class_weights": "even"}],
 )  # fmt: skip
 def test_impossible_arguments(tmp_path, options):
     ((name, value),) = options.items()
     with pytest.raises(ValueError, match=f"{name}={value!r}"):
         finetune(tmp_path, **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_too_few_tokens_for_a_batch(tmp_path):
+    with pytest.raises(ValueError, match="batch_tokens=15: the longest texts need 16; give as many"):
+        finetune(tmp_path, batch_tokens=15)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pretrained"]
+    finetune(tmp_path, batch_tokens=16, epochs=1)
 
 
 def test_existing_output(tmp_path):
@@ -403,8 +410,8 @@ def test_one_step_of_adamw_by_hand():
     np.testing.assert_allclose(bias.numpy(), np.array([3, -4]) - step, rtol=1e-4)
 
 
-@pytest.mark.parametrize("in_a_graph", [True, False])
-def test_adamw_takes_the_same_steps_as_that_of_keras(in_a_graph):
+@pytest.mark.parametrize(("in_a_graph", "accumulation"), [(True, None), (False, None), (True, 2)])
+def test_adamw_takes_the_same_steps_as_that_of_keras(in_a_graph, accumulation):
     """Also for a variable that is large enough to be compiled, and for the gradient of an embedding."""
     import tensorflow as tf
 
@@ -417,12 +424,13 @@ def test_adamw_takes_the_same_steps_as_that_of_keras(in_a_graph):
         for _ in range(2)
     )
     same = {"weight_decay": 0.1, "epsilon": 1e-6, "global_clipnorm": 1.0}
+    same["gradient_accumulation_steps"] = accumulation
     other = keras.optimizers.AdamW(0.05, **same)
     other.exclude_from_weight_decay(var_names=["bias"])
     optimizer = optimization.FusedAdamW(0.05, **same)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
 
-    def three_steps(taking, variables):
+    def some_steps(taking, variables):
         def step():
             kernel, bias, embeddings = values = [variable.value for variable in variables]
             with tf.GradientTape() as tape:
@@ -432,11 +440,11 @@ def test_adamw_takes_the_same_steps_as_that_of_keras(in_a_graph):
 
         taking.build(variables)
         run = tf.function(step, autograph=False) if in_a_graph else step
-        for _ in range(3):
+        for _ in range(3 * (accumulation or 1)):
             run()
 
-    three_steps(optimizer, ours)
-    three_steps(other, theirs)
+    some_steps(optimizer, ours)
+    some_steps(other, theirs)
     for found, expected, value in zip(ours, theirs, values, strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
         assert np.abs(found.numpy() - value).max() > 0.1

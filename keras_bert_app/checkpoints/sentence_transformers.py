@@ -21,7 +21,8 @@ def bert_folder(folder):
 
 def _root(folder):
     """The folder of the model whose BERT is in `folder`."""
-    return folder.parent if folder.name.startswith("0_") else folder
+    is_part = folder.name.startswith("0_") and not (folder / "modules.json").is_file()
+    return folder.parent if is_part else folder
 
 
 def pooling(folder):

@@ -25,7 +25,7 @@ def shuffled_batches(lengths, batch_size, seed, batch_tokens=None):
     random, positions = np.random.default_rng(seed), padded(lengths)
     order = random.permutation(len(positions))
     mean = batch_size if batch_tokens is None else batch_tokens / positions.mean()  # items of a batch
-    size = round(mean * GROUP)
+    size = max(round(mean * GROUP), 1)
     batches, group = [], order[:0]
     for start in range(0, len(order), size):
         group = np.concatenate([group, order[start : start + size]])
@@ -37,6 +37,34 @@ def shuffled_batches(lengths, batch_size, seed, batch_tokens=None):
             batches.append(group[:number])
             group = group[number:]
     return [batches[i] for i in random.permutation(len(batches))]
+
+
+def batches_of_epochs(features, epochs, batch_size, batch_tokens, seed, least):
+    """The batches of every epoch of a training.
+
+    Args:
+        features: `Features` of the examples.
+        epochs: how many.
+        batch_size, batch_tokens: see `shuffled_batches`; here of all rows of an item.
+        seed: int.
+        least: items that a batch must have room for.
+
+    Returns:
+        list of what `shuffled_batches` gives.
+
+    Raises:
+        ValueError: `batch_tokens` has no room for the longest items.
+    """
+    lengths, tokens = features.item_lengths(), None
+    if batch_tokens is not None:
+        tokens = batch_tokens // features.group
+        needed = least * padded(lengths.max())
+        if tokens < needed:
+            raise ValueError(
+                f"batch_tokens={batch_tokens}: the longest texts need {needed * features.group}; give as "
+                "many at least, or a smaller sequence_length"
+            )
+    return [shuffled_batches(lengths, batch_size, [seed, epoch], tokens) for epoch in range(epochs)]
 
 
 def sorted_batches(lengths, batch_size):
