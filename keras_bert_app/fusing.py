@@ -40,12 +40,11 @@ def fuses(width):
 
 
 @functools.cache
-def fused(function, jit_compile=True):
-    """`function` of tensors with one pass over memory in the place of one for each operation; or without
-    `jit_compile`, only with its graph made once for each shape."""
+def fused(function):
+    """`function` of tensors with one pass over memory in the place of one for each operation."""
     import tensorflow as tf
 
-    return tf.function(function, jit_compile=jit_compile, autograph=False)
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_bert_app.activations import PACKAGE
-from keras_bert_app.fusing import fused, is_wide
+from keras_bert_app.fusing import is_wide
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -84,7 +84,12 @@ class FusedAdamW(keras.optimizers.AdamW):
         return [(gradient, numbers) for gradient in gradients]
 
     def _numbers(self, factor):
-        """What `_adamw` takes for all variables in a step, but that some have no decay."""
+        """What `_adamw` takes for all variables in a step, but that some have no decay; also makes
+        `_update_of`, from whether a variable is large to `_adamw`, whose graph is made once for each shape.
+
+        It is of this step alone: TensorFlow does not call a function for whose arguments it knows a variable
+        that is gone, as are those of a model before.
+        """
         import tensorflow as tf
 
         step = tf.cast(self.iterations + 1, tf.float32)
@@ -92,6 +97,10 @@ class FusedAdamW(keras.optimizers.AdamW):
         rate = self.learning_rate * tf.sqrt(corrections[1]) / corrections[0]
         decay = self.learning_rate * (self.weight_decay or 0.0)
         numbers = decay, factor, rate, self.beta_1, self.beta_2, self.epsilon
+        updates = {False: _adamw}
+        if not tf.executing_eagerly():
+            updates = {wide: tf.function(_adamw, jit_compile=wide, autograph=False) for wide in (False, True)}
+        self._update_of = updates.__getitem__
         return [tf.cast(number, tf.float32) for number in numbers]
 
     def update_step(self, gradient, variable, learning_rate):
@@ -100,12 +109,12 @@ class FusedAdamW(keras.optimizers.AdamW):
         import tensorflow as tf
 
         gradient, numbers = gradient if isinstance(gradient, tuple) else (gradient, self._numbers(1.0))
+        decay, *others = numbers
         place = self._get_variable_index(variable)
         moments = self._momentums[place].value, self._velocities[place].value
-        decay, *others = numbers
         decay = decay if self._use_weight_decay(variable) else tf.zeros_like(decay)
         # It does not depend on the shape of a batch, hence is compiled in short runs too.
-        update = fused(_adamw, jit_compile=is_wide(math.isqrt(math.prod(variable.shape))))
+        update = self._update_of(is_wide(math.isqrt(math.prod(variable.shape))))
         update(tf.convert_to_tensor(gradient), variable, *moments, decay, *others)
 
 

@@ -1,3 +1,4 @@
+import gc
 import io
 import json
 import os
@@ -477,6 +478,20 @@ def test_the_bar_shows_speed_and_time_left_in_80_columns(monkeypatch):
     assert max(map(len, lines)) <= 80
     line = [line for line in lines if "tokens/s" in line][-1]
     assert re.search(r"length 512 .* 7003/10000 \d:\d\d:\d\d [\d,]+ tokens/s  loss 4.78", line), line
+
+
+def test_adamw_after_a_model_that_is_gone():
+    """With variables of the same shapes."""
+    import tensorflow as tf
+
+    for _ in range(2):
+        variable = keras.Variable(np.ones((300, 300)), name="kernel")
+        optimizer = optimization.adamw(0.1, total_steps=10, warmup=0.0)
+        optimizer.build([variable])
+        tf.function(partial(optimizer.apply, [tf.ones((300, 300))], [variable]), autograph=False)()
+        assert variable.numpy().max() < 1
+        del variable, optimizer
+        gc.collect()
 
 
 MIRRORED = """
