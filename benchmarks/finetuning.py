@@ -86,7 +86,8 @@ def measure(learn, args, train, seed, folder, output):
 def accuracy_of(answer, args, train, test, output):
     """The share of the texts whose label is the one that a saved model gives."""
     found = answer(args, labels_of(train), [text for text, _ in test], output)
-    return sum(one == label for one, (_, label) in zip(found, test, strict=True)) / len(test)
+    right = [str(one) == str(label) for one, (_, label) in zip(found, test, strict=True)]  # "1" and 1
+    return sum(right) / len(right)
 
 
 def labels_of(examples):
