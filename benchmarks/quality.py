@@ -168,7 +168,8 @@ def hugging_face(given, task, examples, model, seed, output):
     else:
         collator = transformers.DataCollatorWithPadding(tokenizer)
     trainer = transformers.Trainer(
-        kind.from_pretrained(model, **options),
+        # On a CPU faster than its default, by half at 256 word pieces.
+        kind.from_pretrained(model, attn_implementation="eager", **options),
         transformers.TrainingArguments(
             output,
             num_train_epochs=given.epochs,

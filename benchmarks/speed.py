@@ -21,6 +21,9 @@ strings; Transformers' is its tokenizer and its model; ONNX Runtime's the same t
 int8, with weights quantized and activations on the fly, ours is the export to LiteRT, and the others are what
 `torch.ao.quantization.quantize_dynamic` and `onnxruntime.quantization.quantize_dynamic` make of theirs.
 
+Transformers has its own attention, "eager", beside its default, that of PyTorch: on a CPU now the one, now
+the other is faster.
+
 Each side is a process of its own. They take turns, a step or all texts at a time, and the medians over the
 rounds are shown, also of the speed as a share of ours in the same round, and the highest memory.
 """
@@ -228,13 +231,15 @@ def train_keras_hub(size, precision):
     return train_keras(model, config, optimizer, ("token_ids", "padding_mask", "segment_ids"))
 
 
-def train_transformers(size, precision):
-    """A step of Transformers with PyTorch."""
+def train_transformers(attention, size, precision):
+    """A step of Transformers with PyTorch and one of its implementations of attention."""
     import torch
     import transformers
 
     config = config_of(size)
-    theirs = transformers.BertConfig(**dataclasses.asdict(config), num_labels=2)
+    theirs = transformers.BertConfig(
+        **dataclasses.asdict(config), num_labels=2, attn_implementation=attention
+    )
     model = transformers.BertForSequenceClassification(theirs).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-5, weight_decay=0.01, fused=True)
     ids, labels = (torch.tensor(array).long() for array in random_batch(config))
@@ -255,7 +260,8 @@ def train_transformers(size, precision):
 TRAINING = {
     "keras_bert_app": train_ours,
     "KerasHub": train_keras_hub,
-    "Transformers": train_transformers,
+    "Transformers": functools.partial(train_transformers, "sdpa"),
+    "Transformers eager": functools.partial(train_transformers, "eager"),
 }
 
 
@@ -338,14 +344,16 @@ def ask_keras_hub(folder):
     return lambda texts: model.predict(texts, batch_size=BATCH_SIZE, verbose=0)
 
 
-def ask_transformers(precision, folder):
-    """Tokenizer and model, on PyTorch."""
+def ask_transformers(precision, attention, folder):
+    """Tokenizer and model, on PyTorch, with one of its implementations of attention."""
     import torch
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "huggingface")
     kind, dtype = transformers.AutoModelForSequenceClassification, precision.replace("int8", "float32")
-    model = kind.from_pretrained(folder / "huggingface", dtype=getattr(torch, dtype)).eval()
+    model = kind.from_pretrained(
+        folder / "huggingface", dtype=getattr(torch, dtype), attn_implementation=attention
+    ).eval()
     if precision == "int8":
         model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
 
@@ -384,12 +392,13 @@ def ask_onnx_runtime(precision, folder):
 INFERENCE = {
     "keras_bert_app, float32": functools.partial(ask_saved_model, "float32"),
     "KerasHub, float32": ask_keras_hub,
-    "Transformers, float32": functools.partial(ask_transformers, "float32"),
+    "Transformers, float32": functools.partial(ask_transformers, "float32", "sdpa"),
     "ONNX Runtime, float32": functools.partial(ask_onnx_runtime, "float32"),
     "keras_bert_app, bfloat16": functools.partial(ask_saved_model, "bfloat16"),
-    "Transformers, bfloat16": functools.partial(ask_transformers, "bfloat16"),
+    "Transformers, bfloat16": functools.partial(ask_transformers, "bfloat16", "sdpa"),
+    "Transformers eager, bfloat16": functools.partial(ask_transformers, "bfloat16", "eager"),
     "keras_bert_app, int8": ask_litert,
-    "Transformers, int8": functools.partial(ask_transformers, "int8"),
+    "Transformers, int8": functools.partial(ask_transformers, "int8", "sdpa"),
     "ONNX Runtime, int8": functools.partial(ask_onnx_runtime, "int8"),
 }
 

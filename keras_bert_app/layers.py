@@ -283,12 +283,10 @@ class TransformerBlock(keras.layers.Layer):
         attended = self.attention(x, mask, training=training, return_attentions=return_attentions)
         attended, attentions = attended if return_attentions else (attended, None)
         tokens = Tokens(mask)
-        x = tokens.rows(x) + self.drop(tokens.rows(attended), training=training)
-        x = self.attention_norm(x)
+        x = self.attention_norm.of_sum(tokens.rows(x), tokens.rows(attended), self.drop, training)
         activation = in_training(self.activation) if training else self.activation
         transformed = self.output_dense(activation(self.intermediate(x)))
-        transformed = self.drop(transformed, training=training)
-        x = tokens.batch(self.output_norm(x + transformed))
+        x = tokens.batch(self.output_norm.of_sum(x, transformed, self.drop, training))
         return (x, attentions) if return_attentions else x
 
     def compute_output_shape(self, x_shape, mask_shape=None):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_bert_app.activations import PACKAGE
+from keras_bert_app.dropout import keep
 from keras_bert_app.fusing import fused, fuses, row_sums
 from keras_bert_app.lean import is_lean
 
@@ -31,13 +32,32 @@ class LayerNorm(keras.layers.LayerNormalization):  # a subclass: all but `call` 
     """
 
     def call(self, x, training=False):
-        if not (self.center and self.scale and self.axis == [-1]) or self.rms_scaling:
+        if not self._is_plain:
             return super().call(x)
         if is_lean() and x.dtype != "float64":
             return _fused_layer_norm(x, self.gamma, self.beta, self.epsilon)
         if training and fuses(x.shape[-1]):
             return _with_gradient(x, self.gamma, self.beta, self.epsilon)
         return super().call(x)
+
+    @property
+    def _is_plain(self):
+        return self.center and self.scale and self.axis == [-1] and not self.rms_scaling
+
+    def of_sum(self, x, y, drop, training=False):
+        """The layer's value of `x + drop(y)`, where `call` goes through memory once, with dropout and sum.
+
+        Args:
+            x, y: float `(..., hidden)`.
+            drop: `Dropout`.
+            training: True in a training step.
+
+        Returns:
+            float `(..., hidden)`.
+        """
+        if training and self._is_plain and drop.takes_bytes and fuses(x.shape[-1]):
+            return _of_sum(x, y, drop.draw(y), drop.rate, self.gamma, self.beta, self.epsilon)
+        return self(x + drop(y, training=training), training=training)
 
 
 def _fused_layer_norm(x, gamma, beta, epsilon):
@@ -65,6 +85,21 @@ def _with_gradient(x, gamma, beta, epsilon):
     return norm(x, gamma, beta)
 
 
+def _of_sum(x, y, is_kept, rate, gamma, beta, epsilon):
+    """The same of `x + keep(y, is_kept, rate)`."""
+
+    @ops.custom_gradient
+    def norm(x, y, gamma, beta):
+        value, normalized, scale = fused(_norm_of_sum)(x, y, is_kept, rate, gamma, beta, epsilon)
+
+        def grad(upstream):
+            return fused(_norm_of_sum_slopes)(upstream, normalized, scale, gamma, is_kept, rate)
+
+        return value, grad
+
+    return norm(x, y, gamma, beta)
+
+
 def _norm(x, gamma, beta, epsilon):
     wide = _widened(x)
     centered = wide - _mean(wide)
@@ -81,6 +116,18 @@ def _norm_slopes(upstream, normalized, scale, gamma):
     slope = y_slope * ops.cast(gamma, wide.dtype)
     slope = (slope - _mean(slope) - wide * _mean(slope * wide)) * scale
     return ops.cast(slope, upstream.dtype), *(ops.cast(s, gamma.dtype) for s in (gamma_slope, beta_slope))
+
+
+def _norm_of_sum(x, y, is_kept, rate, gamma, beta, epsilon):
+    total = _widened(x) + keep(_widened(y), is_kept, rate)
+    value, normalized, scale = _norm(total, gamma, beta, epsilon)
+    return ops.cast(value, x.dtype), ops.cast(normalized, x.dtype), scale
+
+
+def _norm_of_sum_slopes(upstream, normalized, scale, gamma, is_kept, rate):
+    slope, *others = _norm_slopes(_widened(upstream), normalized, scale, gamma)
+    kept = keep(slope, is_kept, rate)
+    return ops.cast(slope, upstream.dtype), ops.cast(kept, upstream.dtype), *others
 
 
 def _widened(x):

@@ -79,10 +79,13 @@ class TaskModel:
         self.model.make_predict_function()  # where there is none; it returns None if it makes one
         return self.model.predict_function
 
-    def predict(self, features, batch_size=32, task=None):
-        """The raw outputs of the model, or of the task's `predictor`, for `Features`, one for each row."""
+    def predict(self, features, batch_size=32, task=None, once=False):
+        """The raw outputs of the model, or of the task's `predictor`, for `Features`, one for each row.
+
+        With `once` no graph is made for them, see `buckets.runner`.
+        """
         task = self.task if task is None else task
-        if self.is_asked_once and len(features.lengths()) <= FEW:
+        if once or (self.is_asked_once and len(features.lengths()) <= FEW):
             run = buckets.runner(self._outputs_of(task), traced=False)
         else:
             run = self._run_of(task)

@@ -223,6 +223,38 @@ def test_softmax_with_dropout_and_its_gradient(dtype, tolerance):
             np.testing.assert_allclose(found, wanted, atol=tolerance)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
+@pytest.mark.parametrize("shape", [(40, fusing.MANY), (5, 8, fusing.MANY)])
+def test_normalization_of_a_sum_with_dropout_and_its_gradient(shape, dtype, tolerance):
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    layer = normalization.LayerNorm(epsilon=1e-12, dtype=dtype)
+    layer.build(shape)
+    layer.set_weights([random.uniform(0.5, 1.5, shape[-1]), random.normal(size=shape[-1])])
+    x, y, upstream = (tf.cast(random.normal(size=shape), dtype) for _ in range(3))
+    drop, is_kept = dropout.Dropout(0.3, dtype=dtype), tf.constant(random.random(shape) > 0.3)
+    drop.draw = lambda y: is_kept
+    results = []
+    for context in (contextlib.nullcontext(), fusing.nothing_fused()):
+
+        @tf.function(autograph=False)
+        def run():
+            with tf.GradientTape() as tape:
+                tape.watch([x, y])
+                total = layer.of_sum(x, y, drop, training=True)
+            values = [x, y, layer.gamma.value, layer.beta.value]
+            return total, *tape.gradient(total, values, output_gradients=upstream)
+
+        with context:
+            compiled = "_norm_of_sum" in str(list(run.get_concrete_function().graph._functions))
+            results.append([compiled, *(tf.cast(value, "float32").numpy() for value in run())])
+    (is_fused, *ours), (is_other, *theirs) = results
+    assert (is_fused, is_other) == (True, False)
+    for found, wanted in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=tolerance * max(1, np.abs(wanted).max()))
+
+
 def test_both_directions_of_attention_have_the_same_weights():
     """In bfloat16 they are rounded once: a factor of its own would be off by 0.2 %."""
     import tensorflow as tf
