@@ -290,7 +290,7 @@ def test_what_is_fused_in_a_training_step(fuses):
     compiled = [name for name in graph._functions if graph._get_function(name).cached_definition.attr.get(
         "_XlaMustCompile", tf.compat.v1.AttrValue(b=False)).b]  # fmt: skip
     names = " ".join(compiled)
-    for part in ("gelu_and_slope", "_norm_", "_norm_slopes_", "_softmax_", "_softmax_slope_", "keep"):
+    for part in ("gelu_and_slope", "_norm_of_sum_", "_norm_of_sum_slopes_", "_softmax_", "_softmax_slope_"):
         assert (part in names) == fuses, names
 
 

@@ -60,6 +60,12 @@ def test_shuffled_batches(rows):
     assert padding(batches) < 0.15 < 0.4 < padding(at_random)
 
 
+def test_short_rows_have_less_padding():
+    lengths = np.array([1, 4, 5, 31, 32, 33, 41])
+    np.testing.assert_array_equal(features.padded(lengths), [4, 4, 8, 32, 32, 40, 48])
+    assert [features.padded(length) for length in lengths] == list(features.padded(lengths))
+
+
 @pytest.mark.parametrize("batch_tokens", [40, 1000, 10**6])
 def test_batches_of_as_many_tokens(rows, batch_tokens):
     lengths = rows.lengths()

@@ -380,7 +380,7 @@ def test_finetune_gives_the_optimizer_its_numbers(tmp_path, monkeypatch):
     schedule = optimizer._learning_rate
     numbers = {"peak": 0.004, "warmup_steps": 3, "total_steps": 15, "batches_per_step": 1}  # 3 times 5 steps
     assert schedule.get_config() == numbers
-    assert (optimizer.weight_decay, optimizer.global_clipnorm, optimizer.epsilon) == (0.03, 1.0, 1e-8)
+    assert (optimizer.weight_decay, optimizer.global_clipnorm, optimizer.epsilon) == (0.03, 1.0, 1e-9)
     assert int(optimizer.iterations) == 15
     assert float(schedule(15)) == 0
 
