@@ -188,7 +188,7 @@ def finetune(
         raise
     if held_out and task.is_tuned:
         result.task = task.tuned(result.predict(held_out[0], batch_size), *held_out)
-    _warn_if_collapsed(result, held_out[1] if held_out else examples, once=held_out is None)
+    _warn_if_collapsed(result, held_out[1] if held_out else examples)
     details = {"recipe": arguments, "train_examples": len(examples), "seconds": time.monotonic() - started}
     _save(result, output, state.folder, history, details)
     return result
@@ -248,18 +248,24 @@ def _warn_of_cut(features, preprocessor):
         )
 
 
-def _warn_if_collapsed(result, examples, once):
+def _warn_if_collapsed(result, examples):
     order = np.random.default_rng(0).permutation(len(examples))  # the file may be sorted by label
-    some = [examples[i] for i in order[:128]]
-    if len({str(target) for _, target in some}) > 1:
-        features = result.task.encode(result.preprocessor, [given for given, _ in some])
-        if result.task.collapsed(result.predict(features, once=once), features):
-            warnings.warn(
-                f"the model gives all of {len(some)} texts the same answer: the training collapsed, or the "
-                "labels are very uneven. Try a lower learning rate, more epochs or another seed; for one "
-                "label a text, class_weights='balanced' too",
-                stacklevel=3,
-            )
+    some = [examples[i] for i in order[:512]]
+    if len({str(target) for _, target in some}) == 1:
+        return
+    # Most often a few show that it has not, without a graph; of uneven labels more are needed.
+    if _has_collapsed(result, some[:64], once=True) and _has_collapsed(result, some, once=False):
+        warnings.warn(
+            f"the model gives all of {len(some)} texts the same answer: the training collapsed, or the "
+            "labels are very uneven. Try a lower learning rate, more epochs or another seed; for one "
+            "label a text, class_weights='balanced' too",
+            stacklevel=3,
+        )
+
+
+def _has_collapsed(result, examples, once):
+    features = result.task.encode(result.preprocessor, [given for given, _ in examples])
+    return result.task.collapsed(result.predict(features, once=once), features)
 
 
 def _save(result, output, unfinished, history, details):
