@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from keras_bert_app import __version__, files, formats, loading, runtimes, serving_ops, warm_up
-from keras_bert_app.lean import lean_inference
+from keras_bert_app.lean import lean_models
 from keras_bert_app.task_model import TaskModel
 
 # What the SavedModel is, for `inspect`: beside the warm-up requests, where Serving reads no more than those.
@@ -110,7 +110,7 @@ def signatures(model):
     from keras_bert_app.signatures.ids import by_ids
 
     found = {
-        name: (lean_inference()(function), texts)  # for no answer depends on padding
+        name: (lean_models()(function), texts)  # for no answer depends on padding
         for name, (function, texts) in model.task.serve(model.model, model.preprocessor).items()
     }
     name = getattr(model.task, "output_name", "logits")

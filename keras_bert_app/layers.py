@@ -126,10 +126,14 @@ class SelfAttention(keras.layers.Layer):
         return layer
 
     def call(self, x, mask, training=None, return_attentions=False):
-        tokens = Tokens(mask)
-        hidden = x.shape[-1]
+        tokens = Tokens(mask, training)
+        y, attentions = self.of_rows(tokens.rows(x), tokens, mask, training, return_attentions)
+        return (tokens.batch(y), attentions) if return_attentions else tokens.batch(y)
+
+    def of_rows(self, rows, tokens, mask, training, return_attentions):
+        """The same of the rows of `tokens`, `Tokens`, as rows; always with the attention weights, or None."""
+        hidden = rows.shape[-1]
         head_size = hidden // self.num_heads
-        rows = tokens.rows(x)
 
         def heads(y):
             y = ops.reshape(tokens.batch(y), (-1, tokens.length, self.num_heads, head_size))
@@ -142,6 +146,7 @@ class SelfAttention(keras.layers.Layer):
         # allowed token stays finite; -3e4 fits float16, and its exponential is 0 in every type.
         bias = (1.0 - ops.cast(ops.not_equal(mask, 0), scores.dtype)) * -3e4
         bias = ops.expand_dims(bias, (1, 2))
+        attentions = None
         if training and not return_attentions and fuses(hidden) and self.drop.takes_bytes:
             y = attend(scores, bias, self.drop.draw(scores), self.dropout, value)
         else:
@@ -149,8 +154,7 @@ class SelfAttention(keras.layers.Layer):
             y = ops.matmul(self.drop(attentions, training=training), value)
         y = ops.transpose(y, (0, 2, 1, 3))  # (batch, length, heads, head_size)
         y = tokens.rows(ops.reshape(y, (-1, tokens.length, hidden)))
-        y = tokens.batch(self.output_dense(y))
-        return (y, attentions) if return_attentions else y
+        return self.output_dense(y), attentions
 
     def compute_output_shape(self, x_shape, mask_shape=None):
         return x_shape
@@ -280,10 +284,10 @@ class TransformerBlock(keras.layers.Layer):
         return forward(x, mask)
 
     def _forward(self, x, mask, training, return_attentions):
-        attended = self.attention(x, mask, training=training, return_attentions=return_attentions)
-        attended, attentions = attended if return_attentions else (attended, None)
-        tokens = Tokens(mask)
-        x = self.attention_norm.of_sum(tokens.rows(x), tokens.rows(attended), self.drop, training)
+        tokens = Tokens(mask, training)
+        x = tokens.rows(x)
+        attended, attentions = self.attention.of_rows(x, tokens, mask, training, return_attentions)
+        x = self.attention_norm.of_sum(x, attended, self.drop, training)
         activation = in_training(self.activation) if training else self.activation
         transformed = self.output_dense(activation(self.intermediate(x)))
         x = tokens.batch(self.output_norm.of_sum(x, transformed, self.drop, training))

@@ -11,7 +11,7 @@ from keras_bert_app.lean import is_lean
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class LayerNorm(keras.layers.LayerNormalization):  # a subclass: all but `call` is Keras's
-    """Layer normalization, which TensorFlow makes one operation of in `lean_inference`.
+    """Layer normalization, which TensorFlow makes one operation of in `lean_models`.
 
     In training with TensorFlow on a CPU, wide rows go through memory once for the value and once for the
     gradient. Its arguments are those of `keras.layers.LayerNormalization`; it is over the last axis.
@@ -34,7 +34,7 @@ class LayerNorm(keras.layers.LayerNormalization):  # a subclass: all but `call` 
     def call(self, x, training=False):
         if not self._is_plain:
             return super().call(x)
-        if is_lean() and x.dtype != "float64":
+        if is_lean() and not training and x.dtype != "float64":
             return _fused_layer_norm(x, self.gamma, self.beta, self.epsilon)
         if training and fuses(x.shape[-1]):
             return _with_gradient(x, self.gamma, self.beta, self.epsilon)

@@ -3,7 +3,10 @@
 import keras
 from keras import ops
 
+from keras_bert_app.fusing import on_cpu
 from keras_bert_app.lean import is_lean
+
+MULTIPLE = 64  # of the rows of a training step, for which some padding stays: XLA compiles for each number
 
 
 class Tokens:
@@ -14,42 +17,62 @@ class Tokens:
 
     Args:
         mask: `(batch, length)`, non-zero where there is a token.
+        training: True in a training step.
     """
 
-    def __init__(self, mask):
+    def __init__(self, mask, training=False):
         self.length = ops.shape(mask)[1]
         self.is_flat = keras.config.backend() == "tensorflow"
+        self.training = training
         self.places = self.ranks = None
-        if is_lean():
-            self.places, self.ranks = _without_padding(mask)
+        if is_lean() and (on_cpu() or not training):
+            self.places, self.ranks = _without_padding(mask, training)
 
     def rows(self, x):
         """`(batch, length, width)` as `(tokens, width)`."""
-        return _gather(ops.reshape(x, (-1, x.shape[-1])), self.places) if self.is_flat else x
+        if not self.is_flat:
+            return x
+        return self._moved(ops.reshape(x, (-1, x.shape[-1])), self._keep, self._spread)
 
     def batch(self, x):
         """`(tokens, width)` as `(batch, length, width)`."""
         if not self.is_flat:
             return x
-        return ops.reshape(_gather(x, self.ranks), (-1, self.length, x.shape[-1]))
+        return ops.reshape(self._moved(x, self._spread, self._keep), (-1, self.length, x.shape[-1]))
+
+    def _moved(self, x, function, gradient):
+        """`function(x)`. TensorFlow's own gradient would add up, row by row, what only has to move back."""
+        if self.places is None:
+            return x
+        return ops.custom_gradient(lambda x: (function(x), gradient))(x) if self.training else function(x)
+
+    def _keep(self, x):
+        """The rows of a matrix that are kept."""
+        import tensorflow as tf
+
+        return tf.gather(x, self.places)  # `ops.take` would allow for negative ones, in five operations more
+
+    def _spread(self, x):
+        """The rows that were kept where they were, and between them, in training, 0."""
+        import tensorflow as tf
+
+        return tf.gather(tf.pad(x, ((0, 1), (0, 0))) if self.training else x, self.ranks)
 
 
-def _without_padding(mask):
-    """The place of each token in the flat batch, `(tokens,)`; the token of each, `(batch * length,)`."""
+def _without_padding(mask, training):
+    """The places in the flat batch that are kept, `(tokens,)`, and the rank of each place among them.
+
+    The ranks are `(batch * length,)`: of padding that of some token, or in training one that no token has.
+    """
     import tensorflow as tf
 
-    is_token = tf.cast(mask, tf.bool)
+    is_kept = tf.cast(mask, tf.bool)
     # A row of padding alone attends to all of it; and the first position is what the pooler takes.
-    is_token |= ~tf.reduce_any(is_token, axis=1, keepdims=True) | (tf.range(tf.shape(mask)[1]) == 0)
-    is_token = tf.reshape(is_token, (-1,))
-    ranks = tf.cumsum(tf.cast(is_token, tf.int32)) - 1
-    return tf.reshape(tf.where(is_token), (-1,)), tf.maximum(ranks, 0)
-
-
-def _gather(x, indices):
-    """The rows of a tensor of TensorFlow, all of them if `indices` is None."""
-    if indices is None:
-        return x
-    import tensorflow as tf
-
-    return tf.gather(x, indices)  # `ops.take` would allow for negative ones, in five operations more
+    is_kept |= ~tf.reduce_any(is_kept, axis=1, keepdims=True) | (tf.range(tf.shape(mask)[1]) == 0)
+    is_kept = tf.reshape(is_kept, (-1,))
+    if training:
+        missing = -tf.math.count_nonzero(is_kept, dtype=tf.int32) % MULTIPLE
+        is_kept |= tf.cumsum(tf.cast(~is_kept, tf.int32)) <= missing
+    ranks = tf.cumsum(tf.cast(is_kept, tf.int32)) - 1
+    others = ranks[-1] + 1 if training else tf.maximum(ranks, 0)
+    return tf.reshape(tf.where(is_kept), (-1,)), tf.where(is_kept, ranks, others)

@@ -53,8 +53,8 @@ def finetune(
 ):
     """Fine-tunes a BERT for a task and saves the result in a run folder.
 
-    AdamW with warm-up, linear decay and clipping; batches of texts of like length. With
-    `validation` the epoch with the best metric is kept, otherwise the last. The run folder
+    AdamW with warm-up, linear decay and clipping; batches at random, and of like length where there
+    are many. With `validation` the epoch with the best metric is kept, otherwise the last. The run folder
     holds `model.keras` (text in), `labels.json`, `config.json`, `history.json` and
     `curves.png`, and appears only when it is complete; until then `OUTPUT.unfinished` holds
     the state. A run that was killed or stopped goes on from there when it is started again with the

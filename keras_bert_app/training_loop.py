@@ -9,9 +9,11 @@ import numpy as np
 from keras_bert_app.checkpointing import SaveState, leave, stop_signals
 from keras_bert_app.feeding import Feed
 from keras_bert_app.fusing import nothing_fused
+from keras_bert_app.lean import lean_models
 from keras_bert_app.progress import FitProgress, describe, say, speeds
+from keras_bert_app.tokens import MULTIPLE
 
-STEPS_OF_A_SHAPE = 20  # from which on XLA has saved the second or two that it took for the shape of a batch
+STEPS_OF_A_SHAPE = 10  # from which on XLA has saved the time that it took to compile for a shape
 
 
 class TrainingLoop:
@@ -53,7 +55,9 @@ class TrainingLoop:
             list of dicts, one for each epoch: loss, metric, speed.
         """
         start = self._restore()
-        with stop_signals() as self.stopped, _fusing(features.amounts(batches[0]), len(batches)):
+        fusing = _fusing(features.amounts(batches[0]), len(batches))
+        # For no loss depends on what the model returns for padding.
+        with stop_signals() as self.stopped, fusing, lean_models():
             self._run_epochs(features, targets, batches, held_out, *start)
         if held_out is not None:
             self.state.restore_best(self.result.model.variables)
@@ -143,6 +147,7 @@ def _fusing(amounts, epochs):
         amounts: what `Features.amounts` gives for the first epoch.
         epochs: of the run.
     """
-    shapes = set(zip(amounts["examples"], amounts["positions"], strict=True))
-    pays = epochs * len(amounts["examples"]) >= STEPS_OF_A_SHAPE * len(shapes)
+    batches = set(zip(amounts["examples"], amounts["positions"], strict=True))  # for attention
+    rows = set(amounts["tokens"] // MULTIPLE)  # for all else
+    pays = epochs * len(amounts["examples"]) >= STEPS_OF_A_SHAPE * (len(batches) + len(rows))
     return contextlib.nullcontext() if pays else nothing_fused()

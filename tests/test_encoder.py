@@ -71,14 +71,14 @@ def test_padding_does_not_change_the_result(pretrained):
     )
 
 
-def test_lean_inference_leaves_out_padding_and_answers_the_same(pretrained):
+def test_lean_models_leaves_out_padding_and_answers_the_same(pretrained):
     _, encoder = kba.from_pretrained(pretrained)
     given = inputs()
     given["input_mask"][0] = 0  # a row of padding alone is as it was
     given["input_mask"][1, 0] = 0  # and so is the first position, which the pooler takes
     mask = given["input_mask"]
     expected = encoder(given)
-    with lean.lean_inference():
+    with lean.lean_models():
         found = encoder(given)
         for kind in ("int32", "bool"):
             rows = tokens.Tokens(mask.astype(kind)).rows(expected["sequence_output"])
@@ -94,12 +94,48 @@ def test_lean_inference_leaves_out_padding_and_answers_the_same(pretrained):
     assert tokens.Tokens(mask).rows(expected["sequence_output"]).shape == (21, 10)
 
 
-def test_layer_normalization_is_the_same_in_lean_inference():
+@pytest.mark.parametrize("rematerialize", [False, True])
+@pytest.mark.parametrize(("length", "kept"), [(7, 21), (60, 128)])
+def test_lean_models_train_the_same(length, kept, rematerialize):
+    """The gradients of all weights; of 3 rows so many positions are kept, a multiple of 64 or all of them."""
+    import tensorflow as tf
+
+    config = BertConfig(
+        vocab_size=30, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=12,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    encoder = bert_encoder(config, rematerialize=rematerialize)
+    random = np.random.default_rng(0)
+    mask = (np.arange(length) < np.array([[length], [0], [length // 10 + 1]])).astype("int32")
+    mask[2, 0] = 0
+    ids = random.integers(0, 30, mask.shape)
+    given = {"input_word_ids": ids, "input_mask": mask, "input_type_ids": ids % 2}
+    upstream = tf.constant(random.normal(size=(*mask.shape, 8)) * mask[..., None], "float32")
+
+    @tf.function(autograph=False)
+    def step():
+        with tf.GradientTape() as tape:
+            outputs = encoder(given, training=True)
+            loss = tf.reduce_sum(outputs["sequence_output"] * upstream + outputs["pooled_output"][:, None])
+        return outputs["sequence_output"], tape.gradient(loss, encoder.trainable_variables)
+
+    expected, slopes = step.get_concrete_function()()
+    with lean.lean_models():
+        found, lean_slopes = tf.function(step.python_function, autograph=False).get_concrete_function()()
+        assert tokens.Tokens(mask, training=True).rows(expected).shape == (kept, 8)
+    assert np.any(found[2] == 0) == (kept < mask.size)
+    np.testing.assert_allclose(found * mask[..., None], expected * mask[..., None], atol=1e-5)
+    for slope, other in zip(lean_slopes, slopes, strict=True):
+        one, two = map(tf.convert_to_tensor, (slope, other))  # that of an embedding is a list of rows
+        np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_layer_normalization_is_the_same_in_lean_models():
     x = np.random.default_rng(0).normal(3, 2, (3, 7, 10)).astype("float32")
     layer = normalization.LayerNorm(epsilon=1e-12)
     layer(x)
     layer.set_weights(np.random.default_rng(1).normal(size=(2, 10)))
-    with lean.lean_inference():
+    with lean.lean_models():
         found = layer(x)
     gamma, beta = layer.get_weights()
     expected = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True) * gamma + beta
@@ -111,7 +147,7 @@ def test_layer_normalization_is_the_same_in_lean_inference():
 def test_layer_normalization_of_other_kinds(options):
     x = np.random.default_rng(0).normal(3, 2, (2, fusing.MANY, fusing.MANY))
     layers_ = normalization.LayerNorm(**options), keras.layers.LayerNormalization(**options)
-    with lean.lean_inference():
+    with lean.lean_models():
         np.testing.assert_array_equal(*(layer(x) for layer in layers_))
     if "dtype" not in options:
         np.testing.assert_array_equal(layers_[0](x, training=True), layers_[1](x))

@@ -1,16 +1,17 @@
-"""Batches of texts of like length, so that little of a batch is padding."""
+"""Which texts go together: at random, and of many texts those of like length."""
 
 import keras
 import numpy as np
 
 from keras_bert_app.data.features import padded
-from keras_bert_app.lean import lean_inference
+from keras_bert_app.lean import lean_models
 
-GROUP = 50  # batches that are sorted by length together; more gives less padding, less mixing
+GROUP = 50  # batches that are sorted by length together at most; more gives less padding, less mixing
+GROUPS = 200  # of them an epoch has at least: of few texts, batches of like length train a worse model
 
 
 def shuffled_batches(lengths, batch_size, seed, batch_tokens=None):
-    """Which items go together in one epoch: random, but of like length within a batch.
+    """Which items go together in one epoch: random, but of like length within a batch if there are many.
 
     Args:
         lengths: int array `(items,)`, word pieces of each.
@@ -25,7 +26,8 @@ def shuffled_batches(lengths, batch_size, seed, batch_tokens=None):
     random, positions = np.random.default_rng(seed), padded(lengths)
     order = random.permutation(len(positions))
     mean = batch_size if batch_tokens is None else batch_tokens / positions.mean()  # items of a batch
-    size = max(round(mean * GROUP), 1)
+    group_size = min(max(len(order) / mean // GROUPS, 1), GROUP)
+    size = max(round(mean * group_size), 1)
     batches, group = [], order[:0]
     for start in range(0, len(order), size):
         group = np.concatenate([group, order[start : start + size]])
@@ -96,7 +98,7 @@ def runner(model, traced=True):
 
     signature = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in model.input.items()}
 
-    @lean_inference()
+    @lean_models()
     def infer(inputs):
         return model(inputs, training=False)
 

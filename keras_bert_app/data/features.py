@@ -2,15 +2,12 @@
 
 import dataclasses
 
-import keras
 import numpy as np
 
 CHUNK = 1024  # texts tokenized in one call
 INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
 PLACES = ("starts", "ends", "words")
 MULTIPLE = 8  # lengths are rounded up to it: for each there is something to compile, on JAX the whole step
-FINER = 4  # on the other backends that of short ones, of which so much more would be padding
-SHORT = 32  # the longest of them
 
 
 @dataclasses.dataclass
@@ -122,9 +119,7 @@ class Features:
 
 def padded(length):
     """A length, or an array of them, with its padding."""
-    is_fine = (np.asarray(length) <= SHORT) & (keras.config.backend() != "jax")
-    multiple = np.where(is_fine, FINER, MULTIPLE)
-    return -(-length // multiple) * multiple
+    return -(-length // MULTIPLE) * MULTIPLE
 
 
 def encode(preprocessor, texts):
