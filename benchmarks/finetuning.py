@@ -126,7 +126,7 @@ def learn_transformers(args, train, seed, folder, output):
     task = SimpleNamespace(pairs=False, labels=labels_of(train))
     given = Set("text-classification", "", "", "", {}, args.length, args.epochs, args.learning_rate)
     start = time.perf_counter()
-    hugging_face(given, task, train, args.model, seed, output)
+    hugging_face(given, task, train, args.model, seed, output, sampling="group_by_length")
     return time.perf_counter() - start
 
 

@@ -6,7 +6,7 @@
 DATA holds the sets under `glue/`, `squad/` and `wnut17/`, in the files in which they are published; see
 `SETS`. Both have the same epochs, batches, lengths and learning rates. Ours is `kba.finetune` with its
 defaults for all else. Hugging Face's is `Trainer` with its own, as in its `run_glue.py`, `run_ner.py` and
-`run_qa.py`, but for batches of like length. Both train in bfloat16 where that is safe (`mixed_bfloat16`,
+`run_qa.py`. Both train in bfloat16 where that is safe (`mixed_bfloat16`,
 `bf16=True`), keep the last epoch, and are measured by `evaluate`: what Hugging Face trained is saved, read
 with `kba.load`, and run in float32, as ours is.
 
@@ -151,7 +151,7 @@ def measure(name, seed, side, data, model):
     }  # fmt: skip
 
 
-def hugging_face(given, task, examples, model, seed, output):
+def hugging_face(given, task, examples, model, seed, output, sampling="random"):
     """`Trainer` on the same examples; the model is saved in `output`."""
     import transformers
 
@@ -178,7 +178,7 @@ def hugging_face(given, task, examples, model, seed, output):
             seed=seed,
             bf16=True,
             use_cpu=True,
-            train_sampling_strategy="group_by_length",
+            train_sampling_strategy=sampling,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,

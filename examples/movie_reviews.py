@@ -90,7 +90,7 @@ print(model(tf.constant(["A great film!"])))
 # %% [markdown]
 # ## Fine-tuning
 #
-# AdamW with warm-up and linear decay, batches of reviews of like length. The run folder holds
+# AdamW with warm-up and linear decay, batches at random. The run folder holds
 # the model, the history and a picture of it. If this cell is interrupted and run again, the
 # training goes on where it was.
 

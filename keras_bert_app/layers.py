@@ -127,11 +127,11 @@ class SelfAttention(keras.layers.Layer):
 
     def call(self, x, mask, training=None, return_attentions=False):
         tokens = Tokens(mask, training)
-        y, attentions = self.of_rows(tokens.rows(x), tokens, mask, training, return_attentions)
+        y, attentions = self.of_rows(tokens.rows(x), tokens, return_attentions)
         return (tokens.batch(y), attentions) if return_attentions else tokens.batch(y)
 
-    def of_rows(self, rows, tokens, mask, training, return_attentions):
-        """The same of the rows of `tokens`, `Tokens`, as rows; always with the attention weights, or None."""
+    def of_rows(self, rows, tokens, return_attentions):
+        """What `call` returns of the rows of `tokens`, as rows, and the attention weights or None."""
         hidden = rows.shape[-1]
         head_size = hidden // self.num_heads
 
@@ -144,14 +144,14 @@ class SelfAttention(keras.layers.Layer):
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # (batch, heads, length, length)
         # As in Google's BERT, a large negative number and not -inf, so that a row without any
         # allowed token stays finite; -3e4 fits float16, and its exponential is 0 in every type.
-        bias = (1.0 - ops.cast(ops.not_equal(mask, 0), scores.dtype)) * -3e4
+        bias = (1.0 - ops.cast(ops.not_equal(tokens.mask, 0), scores.dtype)) * -3e4
         bias = ops.expand_dims(bias, (1, 2))
         attentions = None
-        if training and not return_attentions and fuses(hidden) and self.drop.takes_bytes:
+        if tokens.training and not return_attentions and fuses(hidden) and self.drop.takes_bytes:
             y = attend(scores, bias, self.drop.draw(scores), self.dropout, value)
         else:
             attentions = ops.softmax(scores + bias)
-            y = ops.matmul(self.drop(attentions, training=training), value)
+            y = ops.matmul(self.drop(attentions, training=tokens.training), value)
         y = ops.transpose(y, (0, 2, 1, 3))  # (batch, length, heads, head_size)
         y = tokens.rows(ops.reshape(y, (-1, tokens.length, hidden)))
         return self.output_dense(y), attentions
@@ -286,7 +286,7 @@ class TransformerBlock(keras.layers.Layer):
     def _forward(self, x, mask, training, return_attentions):
         tokens = Tokens(mask, training)
         x = tokens.rows(x)
-        attended, attentions = self.attention.of_rows(x, tokens, mask, training, return_attentions)
+        attended, attentions = self.attention.of_rows(x, tokens, return_attentions)
         x = self.attention_norm.of_sum(x, attended, self.drop, training)
         activation = in_training(self.activation) if training else self.activation
         transformed = self.output_dense(activation(self.intermediate(x)))

@@ -12,10 +12,13 @@ _state = threading.local()
 def lean_models():
     """Within it, or in a function that it decorates, TensorFlow traces models with less to compute.
 
-    Transformer blocks leave out padding, but for the first position of a row. What they return for it is
-    the vector of some other token in inference, and 0 in training, where it has no gradient: only for models
-    whose answers and losses do not depend on it. And in inference layer normalization is written as
-    TensorFlow fuses it into one operation.
+    Transformer blocks leave out padding, but for the first position of a row, in training only on a CPU. For
+    what is left out they return the vector of some other token in inference, and in training, where some
+    padding stays to fill a multiple of `tokens.ROWS`, 0 without a gradient. So no answer and no loss may
+    depend on it. And in inference layer normalization is written as TensorFlow fuses it into one operation.
+
+    It holds for its thread: not for the replicas of a `tf.distribute` strategy, which compute the same with
+    padding.
     """
     before = is_lean()
     _state.is_lean = True

@@ -6,7 +6,7 @@ from keras import ops
 from keras_bert_app.fusing import on_cpu
 from keras_bert_app.lean import is_lean
 
-MULTIPLE = 64  # of the rows of a training step, for which some padding stays: XLA compiles for each number
+ROWS = 64  # of which a training step has a multiple, for which some padding stays: XLA compiles for each
 
 
 class Tokens:
@@ -21,6 +21,7 @@ class Tokens:
     """
 
     def __init__(self, mask, training=False):
+        self.mask = mask
         self.length = ops.shape(mask)[1]
         self.is_flat = keras.config.backend() == "tensorflow"
         self.training = training
@@ -71,7 +72,7 @@ def _without_padding(mask, training):
     is_kept |= ~tf.reduce_any(is_kept, axis=1, keepdims=True) | (tf.range(tf.shape(mask)[1]) == 0)
     is_kept = tf.reshape(is_kept, (-1,))
     if training:
-        missing = -tf.math.count_nonzero(is_kept, dtype=tf.int32) % MULTIPLE
+        missing = -tf.math.count_nonzero(is_kept, dtype=tf.int32) % ROWS
         is_kept |= tf.cumsum(tf.cast(~is_kept, tf.int32)) <= missing
     ranks = tf.cumsum(tf.cast(is_kept, tf.int32)) - 1
     others = ranks[-1] + 1 if training else tf.maximum(ranks, 0)

@@ -11,7 +11,7 @@ from keras_bert_app.feeding import Feed
 from keras_bert_app.fusing import nothing_fused
 from keras_bert_app.lean import lean_models
 from keras_bert_app.progress import FitProgress, describe, say, speeds
-from keras_bert_app.tokens import MULTIPLE
+from keras_bert_app.tokens import ROWS
 
 STEPS_OF_A_SHAPE = 10  # from which on XLA has saved the time that it took to compile for a shape
 
@@ -56,7 +56,7 @@ class TrainingLoop:
         """
         start = self._restore()
         fusing = _fusing(features.amounts(batches[0]), len(batches))
-        # For no loss depends on what the model returns for padding.
+        # No loss depends on what the encoder returns for padding, see `tasks`.
         with stop_signals() as self.stopped, fusing, lean_models():
             self._run_epochs(features, targets, batches, held_out, *start)
         if held_out is not None:
@@ -148,6 +148,6 @@ def _fusing(amounts, epochs):
         epochs: of the run.
     """
     batches = set(zip(amounts["examples"], amounts["positions"], strict=True))  # for attention
-    rows = set(amounts["tokens"] // MULTIPLE)  # for all else
+    rows = set(amounts["tokens"] // ROWS)  # for all else
     pays = epochs * len(amounts["examples"]) >= STEPS_OF_A_SHAPE * (len(batches) + len(rows))
     return contextlib.nullcontext() if pays else nothing_fused()

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import io
 import json
@@ -18,13 +19,17 @@ from keras_bert_app import (
     checkpointing,
     files,
     fusing,
+    lean,
     normalization,
     optimization,
     progress,
+    tasks,
+    tokens,
     training,
     training_loop,
 )
 from keras_bert_app.data.features import Features
+from keras_bert_app.task_model import TaskModel
 
 FAST = {"epochs": 4, "learning_rate": 2e-2, "sequence_length": 16, "batch_size": 16}
 pytestmark = pytest.mark.filterwarnings("ignore:the model gives all")  # many tests train for a moment
@@ -96,6 +101,7 @@ from pathlib import Path
 from conftest import reviews
 from test_training import finetune
 from keras_bert_app.data.features import Features
+from keras_bert_app.task_model import TaskModel
 
 batch, calls = Features.batch, 0
 
@@ -528,12 +534,65 @@ def test_a_long_run_is_compiled_and_a_short_one_is_not(tmp_path, monkeypatch, ep
     asked = []
     monkeypatch.setattr(training_loop, "STEPS_OF_A_SHAPE", 15)
     monkeypatch.setattr(fusing, "MANY", 1)
-    monkeypatch.setattr(normalization, "fuses", lambda width: asked.append(fusing.fuses(width)))
+    monkeypatch.setattr(
+        normalization, "fuses", lambda width: asked.append((fusing.fuses(width), lean.is_lean()))
+    )
     finetune(
         tmp_path, [("a great film", "good"), ("a dull film", "bad")] * 80, epochs=epochs
     )  # 10 steps each
-    assert set(asked) == {is_fused}
+    assert set(asked) == {(is_fused, True)}
     assert not getattr(fusing._state, "is_off", False)
+    assert not lean.is_lean()
+
+
+SHORT, LONG = "a great film", "the plot was dull . not fun ! i loved it and the cast was very good"
+LEARNED = {
+    "fill-mask": [LONG, *[SHORT] * 9],
+    "multiple-choice": [(("it was", [LONG, SHORT]), 0), *[(("it was", [SHORT, "fun"]), 1)] * 9],
+    "next-sentence": [((SHORT, LONG), True), *[((SHORT, "fun"), False)] * 9],
+    "question-answering": [
+        ((SHORT, LONG), {"answers": [{"text": "cast", "answer_start": LONG.index("cast")}]}),
+        *[(("it", SHORT), {"answers": [{"text": "great", "answer_start": 2}]})] * 9,
+    ],
+    "sentence-similarity": [((LONG, SHORT), 0.1), *[((SHORT, "fun"), 0.9)] * 9],
+    "text-classification": [(LONG, "bad"), *[(SHORT, "good")] * 9],
+    "token-classification": [
+        (LONG.split(), ["O", *["B-x", "O"] * 8]),
+        *[(SHORT.split(), ["O", "O", "B-x"])] * 9,
+    ],
+}
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("name", tasks.task_names())
+def test_a_step_is_the_same_without_padding(tmp_path, monkeypatch, name, is_compiled):
+    """No loss depends on what the encoder returns for it."""
+    rate = 1e-9 if is_compiled else 0.0  # of 1e-9 nothing is dropped, but dropout is not left out
+    dropout = {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate}
+    folder = write_trainable(tmp_path / "bert", **dropout)
+    monkeypatch.setattr(fusing, "MANY", 1 if is_compiled else 10**6)
+    task = tasks.get_task(name)
+    examples = task.read(LEARNED[name], {})
+    keras.utils.set_random_seed(0)
+    task, preprocessor, model = training._load_model(task.learn(examples), folder, 32, None, 0.0)
+    features = task.encode(preprocessor, [given for given, _ in examples])
+    targets = task.training_targets(features, examples, None)
+    before, after, kept = model.get_weights(), [], []
+    monkeypatch.setattr(tokens, "ROWS", 8)
+    keep = tokens.Tokens._keep
+    monkeypatch.setattr(tokens.Tokens, "_keep", lambda self, x: kept.append(x) or keep(self, x))
+    for context in (contextlib.nullcontext(), lean.lean_models()):
+        model.set_weights(before)
+        trainer = training._compile(TaskModel(task, preprocessor, model), keras.optimizers.SGD(1.0))
+        training._seed_random_layers(trainer, 0)
+        with context:
+            loss = trainer.train_on_batch(*features.batch(np.arange(10), targets), return_dict=True)["loss"]
+        after.append([loss, *model.get_weights()])
+        assert bool(kept) == (len(after) == 2)
+    moved = [np.abs(one - two).max() for one, two in zip(before, after[0][1:], strict=True)]
+    assert max(moved) > 1e-3
+    for one, two in zip(*after, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
 
 JAX = """

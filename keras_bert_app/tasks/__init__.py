@@ -17,7 +17,8 @@ labels, and are all that a run folder keeps of it beside the model. An example i
 - `learn(examples)`: the task with what it needs to know of the data.
 - `describe()`: what it gives for an input, in words.
 - `build(encoder, dropout)`: the encoder with the task's head, a `keras.Model`.
-- `training_model(model, preprocessor)`: a new `keras.Model` of the same layers, which is trained.
+- `training_model(model, preprocessor)`: a new `keras.Model` of the same layers, which is trained. Its loss
+  must not depend on what the encoder returns for padding.
 - `compile_options()`: loss and metrics, for `compile`; metrics as objects: of a name Keras would make the
   variables within the first step, and TensorFlow would trace it twice.
 - `check(inputs)`: the list of inputs that a user asks about, or an error.

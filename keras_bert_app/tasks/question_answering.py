@@ -17,6 +17,7 @@ from keras_bert_app.metrics import squad as metrics
 from keras_bert_app.reports import answers as reports
 
 WORST = 20  # mistakes in a report
+IMPOSSIBLE = -1e9  # the logit of padding in training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,8 @@ class QuestionAnswering:
     def training_model(self, model, preprocessor):
         """From the inputs to the logits of starts and ends as one tensor `(batch, 2, length)`."""
         logits = ops.stack([model.output["start_logits"], model.output["end_logits"]], axis=1)
-        return keras.Model(model.input, logits)
+        is_padding = ops.expand_dims(ops.equal(model.input["input_mask"], 0), 1)  # (batch, 1, length)
+        return keras.Model(model.input, ops.where(is_padding, IMPOSSIBLE, logits))
 
     def compile_options(self):
         """Cross-entropy and accuracy of the starts and the ends."""
