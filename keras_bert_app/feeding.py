@@ -40,7 +40,12 @@ class Feed:
         import tensorflow as tf
 
         signature = keras.tree.map_structure(lambda spec: tf.TensorSpec(spec.shape, spec.dtype), specs)
-        return tf.data.Dataset.from_generator(self._generate, output_signature=signature).prefetch(2)
+        dataset = tf.data.Dataset.from_generator(self._generate, output_signature=signature).prefetch(2)
+        # The thread that tunes it looks after 10 ms, 20, 40 and so on whether it shall end, and the end of
+        # `fit` waits for it: up to twice the time of an epoch, or a minute.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return dataset.with_options(options)
 
     def _generate(self):
         try:

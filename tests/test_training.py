@@ -17,6 +17,7 @@ from rich.console import Console
 import keras_bert_app as kba
 from keras_bert_app import (
     checkpointing,
+    feeding,
     files,
     fusing,
     lean,
@@ -543,6 +544,14 @@ def test_a_long_run_is_compiled_and_a_short_one_is_not(tmp_path, monkeypatch, ep
     assert set(asked) == {(is_fused, True)}
     assert not getattr(fusing._state, "is_off", False)
     assert not lean.is_lean()
+
+
+def test_the_end_of_an_epoch_does_not_wait_for_autotuning():
+    """Its thread looks only after 10 ms, 20, 40 and so on, and `fit` takes until then."""
+    specs = {"x": keras.KerasTensor((None,), "int32")}
+    dataset = feeding.Feed([{"x": np.arange(3)}]).data(specs)
+    assert dataset.options().autotune.enabled is False
+    assert [list(batch["x"].numpy()) for batch in dataset] == [[0, 1, 2]]
 
 
 SHORT, LONG = "a great film", "the plot was dull . not fun ! i loved it and the cast was very good"
