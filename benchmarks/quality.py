@@ -6,9 +6,9 @@
 DATA holds the sets under `glue/`, `squad/` and `wnut17/`, in the files in which they are published; see
 `SETS`. Both have the same epochs, batches, lengths and learning rates. Ours is `kba.finetune` with its
 defaults for all else. Hugging Face's is `Trainer` with its own, as in its `run_glue.py`, `run_ner.py` and
-`run_qa.py`. Both train in bfloat16 where that is safe (`mixed_bfloat16`,
-`bf16=True`), keep the last epoch, and are measured by `evaluate`: what Hugging Face trained is saved, read
-with `kba.load`, and run in float32, as ours is.
+`run_qa.py`. Both train in bfloat16 where that is safe (`mixed_bfloat16`, `bf16=True`), keep the last epoch,
+and are measured by `evaluate`: what Hugging Face trained is saved, read with `kba.load`, and run in float32,
+as ours is.
 
 Every run is a process of its own. Its figures are added to the file of `--results` as soon as it is done,
 and what is there is not run again. The table has the mean of the seeds and the standard deviation.
