@@ -331,8 +331,8 @@ def test_negatives_need_a_batch(folder, tmp_path):
         ValueError, match="batch_size=1: sentence-similarity with these options needs at least 2"
     ):
         kba.finetune(task, [("a", "b")], model=folder, output=tmp_path / "run", batch_size=1)
-    with pytest.raises(ValueError, match="batch_tokens=15: the longest texts need 16"):
-        kba.finetune(task, [("a", "b")] * 2, model=folder, output=tmp_path / "run", batch_tokens=15)
+    with pytest.raises(ValueError, match="batch_tokens=31: the longest texts need 32"):
+        kba.finetune(task, [("a", "b")] * 2, model=folder, output=tmp_path / "run", batch_tokens=31)
     with pytest.raises(ValueError, match="row 1 is .*: in_batch_negatives takes pairs alone, no scores"):
         task.read([(("a", "b"), 1.0)], {})
 
