@@ -102,7 +102,6 @@ from pathlib import Path
 from conftest import reviews
 from test_training import finetune
 from keras_bert_app.data.features import Features
-from keras_bert_app.task_model import TaskModel
 
 batch, calls = Features.batch, 0
 

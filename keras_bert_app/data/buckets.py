@@ -7,7 +7,7 @@ from keras_bert_app.data.features import padded
 from keras_bert_app.lean import lean_models
 
 GROUP = 50  # batches that are sorted by length together at most; more gives less padding, less mixing
-GROUPS = 200  # of them an epoch has at least: of few texts, batches of like length train a worse model
+GROUPS = 200  # of them an epoch of more batches has at least: few texts are mixed at random
 
 
 def shuffled_batches(lengths, batch_size, seed, batch_tokens=None):
