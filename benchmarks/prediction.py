@@ -181,12 +181,67 @@ def fill_mask(folder, sentences):
     return texts, kba.load(folder, task="fill-mask"), pipeline("fill-mask", folder)
 
 
+def multiple_choice(folder, sentences):
+    """Which of the two sentences after a sentence goes on from it."""
+    import transformers
+
+    import keras_bert_app as kba
+
+    save(folder, lambda encoder: kba.text_classifier(encoder, 1))
+    model = transformers.AutoModelForMultipleChoice.from_pretrained(folder).eval()
+    inputs = [(a, [b, c]) for a, b, c in zip(sentences, sentences[1:], sentences[2:], strict=False)]
+
+    def rows_of(some):
+        return [text for text, _ in some for _ in range(2)], [choice for _, both in some for choice in both]
+
+    def theirs(given):
+        logits = forward(folder, model, rows_of, given, lambda rows: rows.unflatten(0, (-1, 2)))
+        return [both[index] for (_, both), index in zip(given, logits.argmax(1).tolist(), strict=True)]
+
+    return inputs, kba.load(folder, task="multiple-choice"), theirs
+
+
+def next_sentence(folder, sentences):
+    """Whether a sentence follows the one before it."""
+    import transformers
+
+    import keras_bert_app as kba
+
+    save(folder)
+    model = transformers.AutoModelForNextSentencePrediction.from_pretrained(folder).eval()
+
+    def rows_of(some):
+        return map(list, zip(*some, strict=True))
+
+    def theirs(given):
+        return forward(folder, model, rows_of, given).softmax(1)[:, 0].tolist()
+
+    return list(itertools.pairwise(sentences)), kba.load(folder, task="next-sentence"), theirs
+
+
+def forward(folder, model, rows_of, given, shaped=lambda rows: rows):
+    """The logits of a model of Transformers for all inputs, in batches; `rows_of` makes two lists of texts,
+    and `shaped` the inputs of the model of what the tokenizer makes of these."""
+    import torch
+    import transformers
+
+    tokenizer, found = transformers.AutoTokenizer.from_pretrained(folder), []
+    for start in range(0, len(given), BATCH_SIZE):
+        texts = rows_of(given[start : start + BATCH_SIZE])
+        encoded = tokenizer(*texts, truncation=True, padding=True, max_length=512, return_tensors="pt")
+        with torch.inference_mode():
+            found.append(model(**{name: shaped(rows) for name, rows in encoded.items()}).logits)
+    return torch.cat(found)
+
+
 TASKS = {
     "text-classification": text_classification,
     "token-classification": token_classification,
     "question-answering": question_answering,
     "sentence-similarity": sentence_similarity,
+    "multiple-choice": multiple_choice,
     "fill-mask": fill_mask,
+    "next-sentence": next_sentence,
 }
 
 

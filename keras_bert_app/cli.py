@@ -27,7 +27,8 @@ Run = Annotated[
 TextColumn = Annotated[
     str | None,
     typer.Option(
-        help="Column or JSON key of the text; by default text; of CoNLL its number.", show_default=False
+        help="Column or JSON key of the text, by default text or as the task says; of CoNLL its number.",
+        show_default=False,
     ),
 ]
 PairColumn = Annotated[
@@ -65,12 +66,19 @@ def demo(
 
 @app.command()
 def finetune(
-    task: Annotated[str, typer.Argument(help="Such as text-classification.", show_default=False)],
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="text-classification, token-classification, question-answering, sentence-similarity, "
+            "multiple-choice, fill-mask or next-sentence; docs/tasks.md has their files and options.",
+            show_default=False,
+        ),
+    ],
     train: Annotated[
         Path,
         typer.Option(
-            help="CSV, TSV or JSONL, or a folder for each label; CoNLL for words, SQuAD's JSON for "
-            "questions; also .gz.",
+            help="CSV, TSV or JSONL, or a folder for each label; CoNLL or JSONL for words, SQuAD's JSON or "
+            "JSONL for questions, lines of .txt for fill-mask; also .gz.",
             show_default=False,
         ),
     ],
@@ -96,6 +104,10 @@ def finetune(
         typer.Option(
             help="Word pieces of the longest input; 128, for questions 384, or the most that the model takes."
         ),
+    ] = None,
+    truncation: Annotated[
+        str | None,
+        typer.Option(help="What is cut of longer ones: longest_first, head_tail, or see BertPreprocessor."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of head, order and dropout.")] = 0,
     precision: Annotated[str, typer.Option(help="float32 or mixed_bfloat16.")] = "float32",
@@ -128,6 +140,7 @@ def finetune(
         batch_tokens=batch_tokens,
         learning_rate=learning_rate,
         sequence_length=sequence_length,
+        truncation=truncation,
         seed=seed,
         precision=precision,
         class_weights=class_weights,

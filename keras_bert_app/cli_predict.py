@@ -36,7 +36,8 @@ def predict(
         typer.Option(
             help="What a BERT can without fine-tuning: fill-mask guesses the word that stands for each "
             "[MASK] in a text; next-sentence says how probable it is that the second of two texts "
-            "follows the first; sentence-similarity says how alike two texts are."
+            "follows the first; sentence-similarity says how alike two texts are; multiple-choice is for "
+            "the handle of a BERT that somebody has trained for it."
         ),
     ] = None,
     model: Annotated[
@@ -52,10 +53,13 @@ def predict(
     batch_size: Annotated[int, typer.Option(help="Texts that go through the model together.")] = 32,
     text_column: Annotated[
         str | None,
-        typer.Option(help="Column or JSON key of the text, or of the first of two; by default text."),
+        typer.Option(
+            help="Column or JSON key of the text, or of the first of two; by default text, question or sent1."
+        ),
     ] = None,
     pair_column: Annotated[
-        str | None, typer.Option(help="Column or JSON key of the second of two texts; by default text_pair.")
+        str | None,
+        typer.Option(help="Column or JSON key of the second of two texts; by default text_pair or context."),
     ] = None,
     option: TaskOption = None,
     url: Annotated[
@@ -106,8 +110,15 @@ def predict(
     if inputs is None:
         inputs = _inputs(loaded.task, texts, file, columns)
     loaded.is_asked_once = True
-    for given, answer in zip(inputs, loaded(inputs, batch_size), strict=True):
-        print(json.dumps({**named(loaded.task, given), **answer}, ensure_ascii=False))
+    parts = (named(loaded.task, given) for given in inputs)
+    _print_answers(inputs, parts, loaded(inputs, batch_size))
+
+
+def _print_answers(inputs, parts, answers):
+    """A JSON line for each input: its id, if the file has any, its parts and its answer."""
+    ids = [{"id": one} for one in inputs.ids] if hasattr(inputs, "ids") else [{}] * len(inputs)
+    for name, part, answer in zip(ids, parts, answers, strict=True):
+        print(json.dumps({**name, **part, **answer}, ensure_ascii=False))
 
 
 # The tasks whose files fit a signature, by its inputs.
@@ -143,9 +154,8 @@ def _ask_server(url, token_file, texts, file, columns, batch_size):
         inputs = [(texts[0], texts[1:] if names[1] == "choices" else texts[1])]
     else:
         raise ValueError(f"{len(texts)} texts: the model takes {' and '.join(names)} together")
-    for given, answer in zip(inputs, client.predict(inputs), strict=True):
-        given = (given,) if len(names) == 1 else given
-        print(json.dumps({**dict(zip(names, given, strict=True)), **answer}, ensure_ascii=False))
+    parts = (dict(zip(names, (given,) if len(names) == 1 else given, strict=True)) for given in inputs)
+    _print_answers(inputs, parts, client.predict(inputs))
 
 
 def _inputs(task, texts, file, columns):

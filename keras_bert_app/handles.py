@@ -99,7 +99,13 @@ def open_checkpoint(handle, offline=False):
             raise ValueError(f"handle={handle!r}: a pair is (preprocessing model, encoder)")
         preprocess, encoder = (downloads.download(item, offline) for item in handle)
         return tfhub.read(encoder, preprocess)
-    return opening.open_folder(downloads.download(handle, offline))
+    folder = downloads.download(handle, offline)
+    if (folder / "model.keras").is_file():
+        raise ValueError(
+            f"{folder} is a run folder: `kba.load` takes it, and so does `keras-bert convert {folder} NEW "
+            "--format huggingface`, which makes a checkpoint of it"
+        )
+    return opening.open_folder(folder)
 
 
 def load_checkpoint(model, handle, ignore=(), offline=False):

@@ -39,6 +39,7 @@ def finetune(
     batch_tokens=None,
     learning_rate=5e-5,
     sequence_length=None,
+    truncation=None,
     seed=0,
     precision=None,
     warmup=0.1,
@@ -79,6 +80,8 @@ def finetune(
         learning_rate: the highest learning rate.
         sequence_length: word pieces of the longest input. Defaults to 128 for a handle, for question
             answering to 384, or the most that its encoder takes, and to the preprocessor's own otherwise.
+        truncation: what is cut of longer ones, such as `"head_tail"`, see `BertPreprocessor`; None for the
+            preprocessor's own, for a handle `"longest_first"`. What a task reads in windows is not cut.
         seed: of the head's weights, the order of the examples and dropout.
         precision: `"float32"`, the default, or `"mixed_bfloat16"`; only for a handle.
         warmup: share of the steps in which the learning rate rises.
@@ -122,6 +125,7 @@ def finetune(
         "batch_tokens": batch_tokens,
         "learning_rate": learning_rate,
         "sequence_length": sequence_length,
+        "truncation": truncation,
         "seed": seed,
         "precision": precision,
         "warmup": warmup,
@@ -155,17 +159,18 @@ def finetune(
     task = task.learn(examples)
 
     keras.utils.set_random_seed(seed)
-    task, preprocessor, built = _load_model(task, model, sequence_length, precision, dropout)
+    task, preprocessor, built = _load_model(task, model, sequence_length, truncation, precision, dropout)
     features = task.encode(preprocessor, [given for given, _ in examples])
     targets = task.training_targets(features, examples, class_weights)
     if held_out is not None:
         held_out_features = task.encode(preprocessor, [given for given, _ in held_out])
         task.training_targets(held_out_features, held_out)  # an unknown label is an error before the work
         held_out = held_out_features, held_out
-    _warn_of_cut(features, preprocessor)
+    _warn_of_cut(task, features, preprocessor)
     batches = buckets.batches_of_epochs(features, epochs, batch_size, batch_tokens, seed, least)
     result = TaskModel(task, preprocessor, built)
     arguments["sequence_length"] = preprocessor.sequence_length
+    arguments["truncation"] = preprocessor.truncation
     arguments["precision"] = built.get_layer("word_embeddings").dtype_policy.name
     identity = {
         "task": task.name,
@@ -194,7 +199,7 @@ def finetune(
     return result
 
 
-def _load_model(task, model, sequence_length, precision, dropout):
+def _load_model(task, model, sequence_length, truncation, precision, dropout):
     """The task, the preprocessor, and the task's model, of a handle or of a pair that the user has loaded."""
     if is_loaded(model):
         if precision is not None:
@@ -216,6 +221,8 @@ def _load_model(task, model, sequence_length, precision, dropout):
             built = task.build(checkpoint.build(None, dtype)[1], dropout)
     if sequence_length is not None:
         preprocessor = preprocessor.replace(sequence_length=sequence_length)
+    if truncation is not None:
+        preprocessor = preprocessor.replace(truncation=truncation)
     check_sequence_length(preprocessor.sequence_length, built)
     return task, prepared(task, preprocessor), built
 
@@ -237,13 +244,15 @@ def _compile(result, optimizer):
     return trainer
 
 
-def _warn_of_cut(features, preprocessor):
+def _warn_of_cut(task, features, preprocessor):
     if features.cut:
         number = len(set(features.examples.tolist())) * features.group
+        remedy = ""
+        if not task.per_piece and getattr(task, "stride", 0) is None:
+            remedy = ", or read long texts in windows, see the task's stride"
         warnings.warn(
             f"{features.cut:,} of {number:,} inputs ({features.cut / number:.0%}) do not fit in "
-            f"sequence_length={preprocessor.sequence_length} and are cut: give a larger one, or read long "
-            "texts in windows, see the task's stride",
+            f"sequence_length={preprocessor.sequence_length} and are cut: give a larger one{remedy}",
             stacklevel=3,
         )
 

@@ -1,7 +1,10 @@
 import random
 
 import pytest
+from conftest import data_file
 
+import keras_bert_app as kba
+from keras_bert_app.data import conll
 from keras_bert_app.metrics import entities
 
 TAGS = ["O", "B-a", "I-a", "B-b", "I-b"]
@@ -115,3 +118,27 @@ def test_in_scheme_of(letters, tags):
     iob2 = ["B-a", "I-a", "I-a", "O", "B-a", "B-b", "I-b"]
     assert entities.in_scheme_of(labels, iob2) == tags.split()
     assert entities.to_iob2(tags.split()) == iob2
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_figures_of_conlleval_on_what_a_model_predicts(tmp_path):
+    tweets = conll.read_tagged(data_file("wnut17/train.conll"))[:200]
+    model = kba.finetune(
+        "token-classification", tweets, output=tmp_path / "run", epochs=10, learning_rate=4e-4, batch_size=8
+    )
+    report, sentences = model.evaluate(tweets), []
+    for (words, wanted), answer in zip(tweets, model([words for words, _ in tweets]), strict=True):
+        found, begins = ["O"] * len(words), {}
+        for place, word in enumerate(words):
+            begins[sum(len(before) + 1 for before in words[:place])] = place, word
+        for entity in answer["entities"]:
+            inside = [place for at, (place, _) in begins.items() if entity["start"] <= at < entity["end"]]
+            assert " ".join(words[inside[0] : inside[-1] + 1]) == entity["text"]
+            found[inside[0]] = f"B-{entity['label']}"
+            for place in inside[1:]:
+                found[place] = f"I-{entity['label']}"
+        sentences.append((wanted, found))
+    expected = conlleval(sentences)
+    assert 0.05 < expected["f1"] < 1  # there is something to be counted, right and wrong
+    for name, value in expected.items():
+        assert report[name] == pytest.approx(value, abs=1e-9)

@@ -475,11 +475,16 @@ def test_reading_of_next_sentences_and_texts(tmp_path):
 def test_nothing_to_mask_is_an_error(folder):
     with pytest.raises(ValueError, match="none of the texts has a word that can be masked"):
         kba.load(folder, task="fill-mask").evaluate(["\u200b\u0001"])
+    with pytest.raises(ValueError, match="none of the texts has a word that can be masked"):
+        kba.finetune("fill-mask", ["\u200b\u0001"], model=folder, output=folder / "run")
+    assert not (folder / "run").exists()
 
 
 def test_options_of_fill_mask(folder):
     with pytest.raises(ValueError, match="top_k=0: give a whole number of at least 1"):
         FillMask(top_k=0)
+    with pytest.raises(ValueError, match="targets=5: give a list of words"):
+        FillMask(targets=5)
     assert FillMask(targets="good").targets == FillMask(targets=np.array(["good"])).targets == ["good"]
     model = kba.load(folder, task="fill-mask", options={"top_k": 9, "targets": ["good", "bad"]})
     with pytest.raises(ValueError, match="top_k=9: give a whole number from 1 to 2"):

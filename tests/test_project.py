@@ -1,5 +1,6 @@
 import ast
 import configparser
+import dataclasses
 import doctest
 import importlib
 import json
@@ -16,6 +17,7 @@ from conftest import CONFIG, ROOT, VOCABULARY, reviews, run_python, write_traina
 from serving import free_port
 
 import keras_bert_app as kba
+from keras_bert_app import tasks
 
 PACKAGE = ROOT / "keras_bert_app"
 MODULES = sorted(
@@ -223,13 +225,29 @@ def test_readme(workplace, monkeypatch):
         exec(compile(block, "README.md", "exec"), scope)
 
 
-def test_commands_in_the_readme_exist():
+@pytest.mark.filterwarnings("ignore:the model gives all")
+def test_python_of_the_page_of_the_tasks(workplace):
+    for block in blocks((ROOT / "docs" / "tasks.md").read_text()):
+        exec(compile(block, "tasks.md", "exec"), {"kba": kba})
+
+
+def test_the_page_of_the_tasks_has_all_options():
+    sections = re.split(r"^## ", (ROOT / "docs" / "tasks.md").read_text(), flags=re.M)
+    found = {section.split("\n")[0]: section for section in sections}
+    for name in tasks.task_names():
+        fields = {field.name for field in dataclasses.fields(tasks.task_class(name))}
+        assert fields <= set(re.findall(r"`([a-z_]+)`", found[name]))
+        assert set(re.findall(r"--option ([a-z_]+)", found[name])) <= fields
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tasks.md"])
+def test_commands_of_a_page_exist(page):
     from typer.main import get_command
 
     from keras_bert_app.cli import app
 
     commands = get_command(app).commands
-    shown = re.findall(r"keras-bert ([a-z-]+)((?:[^\n]*\\\n)*[^\n]*)", (ROOT / "README.md").read_text())
+    shown = re.findall(r"keras-bert ([a-z-]+)((?:[^\n]*\\\n)*[^\n`]*)", (ROOT / page).read_text())
     assert {name for name, _ in shown} - {"app"} <= set(commands) | {"--help"}
     for name, line in shown:
         if name in commands:

@@ -278,13 +278,13 @@ def test_command_line(keras_bert, tmp_path):
     code, out, err = keras_bert("predict", "run", "the film?", "the plot!")
     assert json.loads(out)["context"] == "the plot!", err
     rows = [json.loads(line) for line in keras_bert("predict", "run", "--file", "test.json")[1].splitlines()]
-    assert [row["answer"] for row in rows] == list(answers.values())
+    assert {row["id"]: row["answer"] for row in rows} == answers
     without = json.loads((tmp_path / "test.json").read_text())
     for paragraph in without["data"][0]["paragraphs"]:
         del paragraph["qas"][0]["answers"]
     (tmp_path / "asked.json").write_text(json.dumps(without))
     rows = [json.loads(line) for line in keras_bert("predict", "run", "--file", "asked.json")[1].splitlines()]
-    assert [row["answer"] for row in rows] == list(answers.values())
+    assert {row["id"]: row["answer"] for row in rows} == answers
     (tmp_path / "a.csv").write_text("question,context\nthe film?,the plot!\n")
     assert keras_bert("predict", "run", "--file", "a.csv")[1] == out
     code, _, err = keras_bert("evaluate", "run", "--data", "test.json", "--text-column", "a")

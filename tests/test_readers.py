@@ -67,7 +67,7 @@ def test_iterables():
         ("a.csv", "", ValueError, "is empty"),
         ("a.csv", "text,label\n", ValueError, "is empty"),
         ("a.csv", "review,label\na,b\n", ValueError, "there is no 'text' .found: review, label"),
-        ("a.csv", "text,label\nonly text\n", ValueError, "row 1: there is no 'label'"),
+        ("a.csv", "text,label\nonly text\n", ValueError, "row 1: 'label' has no value"),
         ("a.csv", "text,label\na,\n", ValueError, "row 1: the label is ''"),
         ("a.csv", "text,label\na,b\n  ,b\n", ValueError, "row 2: the text is empty"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text"\n', ValueError, "after row 1"),
@@ -75,7 +75,7 @@ def test_iterables():
         ("a.jsonl", '{"text": "a", "label": NaN}\n', ValueError, "row 1: the label is nan"),
         ("a.jsonl", '{"text": "a", "label": ["b", ""]}\n', ValueError, "row 1: the label is ''"),
         ("a.jsonl", '{"text": 7, "label": 1}\n', ValueError, "row 1: the text is 7"),
-        ("a.jsonl", '{"text": "a", "label": null}\n', ValueError, "row 1: there is no 'label'"),
+        ("a.jsonl", '{"text": "a", "label": null}\n', ValueError, "row 1: 'label' has no value"),
         ("a.jsonl", '["a", 1]\n', ValueError, "row 1: there is no 'text'"),
         (
             "a.csv",
@@ -86,6 +86,16 @@ def test_iterables():
         ("a.tsv", "text\tlabel\na\tb\tc\n", ValueError, "row 1: there are more fields .* is 'c'"),
         ("a.csv", 'label,text\ngood,"never closed\nbad,b\n', ValueError, "unexpected end of data"),
         ("a.jsonl", '{"text": "\\ud83d", "label": 1}\n', ValueError, "row 1: the text has half a character"),
+        (
+            "a.csv",
+            "text,label\na,1\nb, NaN\n",
+            ValueError,
+            "row 2: the label is 'NaN', all others are numbers",
+        ),
+        ("a.tsv", "text\tlabel\na\t-inf\nb\t2.5\n", ValueError, "row 1: the label is '-inf'"),
+        ("a.csv", "text,label,text\na,b,c\n", ValueError, "two columns with the name 'text'"),
+        ("a.csv", "text,label\na\rb,c\n", ValueError, "after row 0: there is a carriage return"),
+        ("a.tsv", "text\tlabel\na\tb\nc\rd\te\n", ValueError, "after row 1: there is a carriage return"),
         ("a.xlsx", "", ValueError, "the name must end in .csv"),
         (
             "a.csv",
@@ -100,6 +110,34 @@ def test_bad_files(tmp_path, name, text, error, message):
     with pytest.raises(error, match=message) as caught:
         kba.read_labelled(path)
     assert str(path) in str(caught.value)
+
+
+def test_white_space_around_a_label_is_no_part_of_it(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\na,pos \nb, pos\n")
+    assert (
+        kba.read_labelled(path)
+        == [("a", "pos"), ("b", "pos")]
+        == kba.read_labelled([("a", "pos "), ("b", "pos")])
+    )
+
+
+def test_labels_that_are_names_stay_names(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\na,1.0\nb,2.0\n")
+    assert kba.read_labelled(path, labels_are_names=True) == [("a", "1.0"), ("b", "2.0")]
+    assert kba.read_labelled(path) == [("a", 1.0), ("b", 2.0)]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_carriage_return_within_a_line_makes_no_two_texts(tmp_path, ending):
+    path = tmp_path / "a.txt"
+    path.write_bytes(f"a{ending}b{ending}".encode())
+    assert list(readers.read_texts(path)) == ["a", "b"]
+    path.write_bytes(f"a{ending}b\rc{ending}".encode())
+    with pytest.raises(ValueError, match="a.txt, line 2: there is a carriage return"):
+        list(readers.read_texts(path))
+    quoted = tmp_path / "a.csv"
+    quoted.write_bytes(f'text{ending}"b\rc"{ending}'.encode())
+    assert list(readers.read_texts(quoted)) == ["b\rc"]
 
 
 def test_a_text_of_just_under_the_limit(tmp_path):

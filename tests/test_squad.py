@@ -10,6 +10,7 @@ import string
 import pytest
 from conftest import data_file
 
+import keras_bert_app as kba
 from keras_bert_app.data import squad as files
 from keras_bert_app.metrics import squad
 
@@ -222,3 +223,30 @@ def test_real_files():
         assert len(examples) == number
         assert sum(not target["answers"] for _, target in examples) == without
         assert all(files.is_at_its_place(g[1], a) for g, t in examples for a in t["answers"])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_figures_of_the_scripts_on_what_a_model_predicts(tmp_path):
+    train = files.read_squad(data_file("squad/v2.0_train_articles.json.gz"))[::8][:150]
+    dev = files.read_squad(data_file("squad/v2.0_dev_articles.json.gz"))[::8][:80]
+    model = kba.finetune(
+        "question-answering",
+        train,
+        output=tmp_path / "run",
+        epochs=1,
+        learning_rate=5e-4,
+        sequence_length=128,
+    )
+    unsure = sorted(answer["no_answer_odds"] for answer in model([given for given, _ in dev]))[len(dev) // 2]
+    model = kba.load(tmp_path / "run", options={"threshold": unsure})  # some are answered, others not
+    report = model.evaluate(dev, predictions=tmp_path / "answers.json")
+    answers = json.loads((tmp_path / "answers.json").read_text())
+    odds = json.loads((tmp_path / "answers-null-odds.json").read_text())
+    wanted = [[answer["text"] for answer in target["answers"]] for _, target in dev]
+    for some in (answers.values(), wanted):
+        assert 0 < sum(map(bool, some)) < len(dev)
+    expected = script_2(wanted, list(answers.values()), list(odds.values()), unsure)
+    for name in ("exact_match", "f1"):
+        assert report[name] == pytest.approx(expected[name], abs=1e-9)
+    for part, name in (key for key in expected if isinstance(key, tuple)):
+        assert report[part][name] == pytest.approx(expected[part, name], abs=1e-9)

@@ -165,6 +165,40 @@ def test_options():
         tasks.get_task(3)
 
 
+def test_labels_that_are_no_list_of_names():
+    for labels in ("neg,pos", [], ["a"], ["a", "a"], ["a", None], [1.5, 2.5]):
+        with pytest.raises(ValueError, match="labels=.*: give a list of names or whole numbers, each once"):
+            TextClassification(labels)
+    with pytest.raises(ValueError, match=r"labels=\['a', 'b'\]: regression has none"):
+        TextClassification(["a", "b"], "regression")
+    for separator in (5, "", " "):
+        with pytest.raises(ValueError, match="label_separator=.*: give what is between labels"):
+            TextClassification(label_separator=separator)
+    assert TextClassification(["a"], "multi_label_classification").labels == ["a"]
+
+
+def test_labels_of_a_model_can_have_other_names_but_not_another_number():
+    task = single(["a", "b"])
+    assert tasks.replaced(task, {"labels": ["x", "y"]}).labels == ["x", "y"]
+    with pytest.raises(ValueError, match="3 labels: the model was built with 2, train it anew"):
+        tasks.replaced(task, {"labels": ["a", "b", "c"]})
+
+
+def test_an_unknown_label_is_named_with_its_file(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\nx,a\ny,z\n")
+    examples = single(["a", "b"]).read(path, {})
+    with pytest.raises(ValueError, match=r"a\.csv, row 2 has the label 'z', which the model does not know"):
+        targets_of(single(["a", "b"]), examples)
+
+
+def test_labels_that_look_like_numbers_are_those_of_the_model(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\nx,1.0\ny,2.0\n")
+    task = single(["1.0", "2.0", "n/a"])
+    np.testing.assert_array_equal(targets_of(task, task.read(path, {}))[0], [0, 1])
+
+
 def test_class_weights():
     examples = [("x", label) for label in "aaab"]
     task = single(["a", "b"])
@@ -172,6 +206,9 @@ def test_class_weights():
     np.testing.assert_allclose(targets_of(task, examples, {"a": 1, "b": 5})[1], [1, 1, 1, 5])
     with pytest.raises(ValueError, match="class_weights=.* give 'balanced' or a weight for each of"):
         targets_of(task, examples, {"a": 1})
+    for weights in ({"a": 1, "b": -5.0}, {"a": 1, "b": "q"}, {"a": 1, "b": np.inf}):
+        with pytest.raises(ValueError, match="class_weights=.*: give numbers of at least 0"):
+            targets_of(task, examples, weights)
     several = TextClassification(["a", "b"], "multi_label_classification")
     with pytest.raises(ValueError, match="is for one label a text: not for multi_label_classification"):
         targets_of(several, [("x", ["a"])], "balanced")

@@ -246,7 +246,7 @@ def test_read(tmp_path):
     ("text", "message"),
     [
         ("a O\nb\n", "a.conll, line 2: 'b' has 1 columns, not 2"),
-        ("a O\nb O x\n", "a.conll, line 2: 'b O x' has 3 columns, not 2"),
+        ("a O\nb O x\n", "a.conll, line 2: 'b O x' has 3 columns, line 1 has 2"),
         ("a\n", "a.conll, line 1: 'a' has 1 columns, not 2"),
         ("a\tO\n\tO\n", "a.conll, line 1, word 2: the word is ''"),
         ("a\tO\nb\t\n", "a.conll, line 1, word 2: the tag is ''"),
@@ -275,6 +275,8 @@ def test_other_mistakes(tmp_path):
         read([(["a"], ["O"]), ([], [])])
     with pytest.raises(ValueError, match="text 0, word 2: the word is ''"):
         TokenClassification().check([["a", ""]])
+    with pytest.raises(ValueError, match="text 0, word 2: the text has half a character"):
+        TokenClassification().check([["a", "An\ud83dna"]])
     with pytest.raises(FileNotFoundError, match="there is no file"):
         read(tmp_path / "b.conll")
     with pytest.raises(ValueError, match="a.csv: the name must end in .conll"):
@@ -289,9 +291,19 @@ def test_tags_that_break_their_scheme(tmp_path):
         assert read(path)[1] == (["c", "d", "e"], ["O", "B-x", "B-x"])
 
 
+@pytest.mark.parametrize("tag", ["B_person", "B-place"])
+def test_a_tag_that_the_model_does_not_know_is_named_with_its_file(pretrained, tmp_path, tag):
+    path = tmp_path / "a.conll"
+    path.write_text(f"c O\n\na O\nb {tag}\n")
+    tagger = kba.token_classifier(kba.from_pretrained(pretrained)[1], 3)
+    task = TokenClassification(["O", "B-person", "I-person"], True)
+    model = TaskModel(task, kba.from_pretrained(pretrained)[0], tagger)
+    with pytest.raises(ValueError, match=rf"a\.conll, line 3, word 2 has the tag '{tag}', which the model"):
+        model.evaluate(path)
+
+
 def test_real_tweets():
-    examples, places = conll.read_tagged(data_file("wnut17/train.conll"))
-    assert len(examples) == len(places) == 3394
+    assert len(conll.read_tagged(data_file("wnut17/train.conll"))) == 3394
     task = TokenClassification().learn(read(data_file("wnut17/train.conll")))
     assert len(task.labels) == 13
 

@@ -263,6 +263,26 @@ def test_a_loaded_pair_is_trained_in_place(tmp_path):
         finetune(tmp_path, model=(preprocessor, encoder), sequence_length=33, output=tmp_path / "other")
 
 
+def test_a_run_folder_is_no_checkpoint(run_folder):
+    for use in (kba.from_pretrained, lambda folder: kba.embed_words(["a film"], folder)):
+        with pytest.raises(ValueError, match=r"is a run folder: `kba\.load` takes it.*keras-bert convert"):
+            use(run_folder)
+
+
+def test_both_ends_of_a_long_text(tmp_path):
+    examples = [
+        ("the " * 40 + ("great" if label == "positive" else "dull"), label) for _, label in reviews(140)
+    ]
+    with pytest.warns(
+        UserWarning, match=r"140 of 140 inputs .* are cut: give a larger one, or read .* stride"
+    ):
+        model = finetune(tmp_path, examples, truncation="head_tail")
+    assert model.evaluate(examples)["accuracy"] > 0.95  # the word is at the end
+    assert kba.load(tmp_path / "run").preprocessor.truncation == "head_tail"
+    with pytest.raises(ValueError, match="truncation='tail': one of longest_first, "):
+        finetune(tmp_path, truncation="tail", output=tmp_path / "other")
+
+
 def test_data_sorted_by_label_are_no_collapse(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

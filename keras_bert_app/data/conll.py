@@ -22,8 +22,7 @@ def read_tagged(source, word_column=None, tag_column=None):
             speech. Its lines for words of several words, and for empty ones, are left out.
 
     Returns:
-        `(examples, places)`: a list of `(words, tags)`, both lists of str of the same length, and for each
-        where it is, such as `"train.conll, line 7"`.
+        `readers.Examples` of `(words, tags)`, both lists of str of the same length.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -42,7 +41,9 @@ def read_tagged(source, word_column=None, tag_column=None):
         _check(row, where)
     if not rows:
         raise ValueError(f"{source if isinstance(source, str | os.PathLike) else 'the data'} is empty")
-    return [(list(words), list(tags)) for _, (words, tags) in rows], [where for where, _ in rows]
+    examples = [(list(words), list(tags)) for _, (words, tags) in rows]
+    places = [where for where, _ in rows]
+    return readers.Examples(examples, lambda number: places[number - 1])
 
 
 def read_words(source, word_column=None):
@@ -90,12 +91,17 @@ def _read_sentences(path, word_column, tag_column, tagged=True):
             words, tags = [], []
             continue
         fields = line.rstrip("\n").split("\t") if tabs else line.split()
-        width = width or len(fields)
-        wanted = max(word + 1, tag + 1, 2 if tagged else 1, width)
-        if len(fields) != width or width < wanted:
+        width = width or (len(fields), number)
+        wanted = max(word + 1, tag + 1, 2 if tagged else 1)
+        if len(fields) < wanted:
             raise ValueError(
                 f"{where}: {line.strip()!r:.80} has {len(fields)} columns, not {wanted}: repair the line, "
                 "or name the columns of words and tags by their numbers"
+            )
+        if len(fields) != width[0]:
+            raise ValueError(
+                f"{where}: {line.strip()!r:.80} has {len(fields)} columns, line {width[1]} has {width[0]}: "
+                "repair the one that is wrong"
             )
         if conllu and not fields[0].isdecimal():
             continue
@@ -137,3 +143,4 @@ def check_words(words, where):
     for number, word in enumerate(words, start=1):
         if not isinstance(word, str) or not word.strip():
             raise ValueError(f"{where}, word {number}: the word is {word!r}: give a string that is not empty")
+        readers.utf8_bytes(word, f"{where}, word {number}")

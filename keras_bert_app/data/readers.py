@@ -17,9 +17,36 @@ TEXT_FORMATS = (".txt", *FORMATS)
 # BERT reads the first few hundred words. A text this long is a file read as one text, mostly
 # because a quotation mark is missing.
 MAX_TEXT_BYTES = 1_000_000
+CARRIAGE_RETURN = "there is a carriage return (\\r) within the line: end it, or put a space in its place"
+NO_NUMBERS = {"nan", "inf", "infinity"}  # without a sign
 
 
-def read_labelled(source, text_column="text", label_column="label", pair_column=None, label_separator=None):
+class Examples(list):
+    """Examples that know where each was read.
+
+    Args:
+        rows: the examples.
+        where: function of the number of an example, from 1, to its place, such as `"train.csv, row 7"`.
+    """
+
+    def __init__(self, rows, where):
+        super().__init__(rows)
+        self.where = where
+
+
+def place(examples, number, kind="row"):
+    """Where an example is, for messages: its number, from 1, and its file, if it is known."""
+    return examples.where(number) if hasattr(examples, "where") else f"{kind} {number}"
+
+
+def read_labelled(
+    source,
+    text_column="text",
+    label_column="label",
+    pair_column=None,
+    label_separator=None,
+    labels_are_names=False,
+):
     """Labelled texts from a file, a folder or an iterable.
 
     Args:
@@ -32,11 +59,12 @@ def read_labelled(source, text_column="text", label_column="label", pair_column=
         pair_column: name of the column or JSON key of the second text of a pair.
         label_separator: what is between the labels of a text in a file that has any number of them, such as
             `"|"`. In JSONL they may be a list.
+        labels_are_names: True to leave the labels of CSV and TSV the str that they are.
 
     Returns:
         list of `(text, label)`, for pairs `((text, text), label)`; the label a str, an int or, if it is not
         whole, a float, or a list of these. CSV and TSV have no types: their labels are all numbers if every
-        one is, otherwise all str.
+        one is, otherwise all str. White space around a label is no part of it.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -55,8 +83,8 @@ def read_labelled(source, text_column="text", label_column="label", pair_column=
         rows.append((text, row[label_column]))
     if label_separator is not None:
         rows = _split_labels(rows, label_separator)
-    elif not path.name.removesuffix(".gz").endswith(".jsonl"):
-        rows = with_typed_labels(rows)
+    elif not labels_are_names and not path.name.removesuffix(".gz").endswith(".jsonl"):
+        rows = with_typed_labels(rows, path)
     return check_labelled(rows, path)
 
 
@@ -105,9 +133,12 @@ def read_texts(source, text_column="text"):
     """
     path = Path(source)
     if path.name.removesuffix(".gz").endswith(".txt"):
-        with open_text(path) as file:
-            for line in file:
-                yield line.rstrip("\r\n")
+        with open_text(path, newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                text = line.removesuffix("\n").removesuffix("\r")
+                if "\r" in text:
+                    raise ValueError(f"{path}, line {number}: {CARRIAGE_RETURN}")
+                yield text
         return
     check_name(path, TEXT_FORMATS)
     for number, row in enumerate(read_rows(path, text_column), start=1):
@@ -152,7 +183,7 @@ def read_rows(path, *columns):
     check_name(path, FORMATS)
     name = path.name.removesuffix(".gz")
     csv.field_size_limit(2**31 - 1)  # the 128 KiB of the csv module are less than a long review has
-    with open_text(path, newline="") as file:
+    with open_text(path, newline="\n") as file:  # a text may hold a \r
         number = 0
         if name.endswith(".jsonl"):
             rows = (json.loads(line) for line in file if line.strip())
@@ -168,22 +199,42 @@ def read_rows(path, *columns):
             else:
                 rows = csv.DictReader(file, **options)
         try:
+            _check_unique(getattr(rows, "fieldnames", None) or [], path)
             for number, row in enumerate(rows, start=1):
-                if isinstance(row, dict) and None in row:
-                    raise ValueError(
-                        f"{path}, row {number}: there are more fields than columns, the first too many is "
-                        f"{row[None][0]!r:.80}. Put quotation marks around a text with the separator in it"
-                    )
-                for column in columns:
-                    if not isinstance(row, dict) or row.get(column) is None:
-                        found = ", ".join(map(str, row)) if isinstance(row, dict) else repr(row)
-                        raise ValueError(
-                            f"{path}, row {number}: there is no {column!r} (found: {found}). "
-                            "Name the column: --text-column, --label-column or --pair-column"
-                        )
+                _check_row(row, columns, f"{path}, row {number}", is_tsv=name.endswith(".tsv"))
                 yield row
         except (csv.Error, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}, after row {number}: {error}. Repair that row") from error
+            message = f"{error}. Repair that row"
+            if "new-line character" in str(error):
+                message = f"{CARRIAGE_RETURN}, or, in CSV, quotation marks around the text"
+            raise ValueError(f"{path}, after row {number}: {message}") from error
+
+
+def _check_unique(names, path):
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path} has two columns with the name {twice[0]!r}: give each its own")
+
+
+def _check_row(row, columns, where, is_tsv):
+    """Raises ValueError if a row of a table has too many fields or lacks one of `columns`."""
+    if isinstance(row, dict) and None in row:
+        remedy = "Put quotation marks around a text with a comma in it"
+        if is_tsv:
+            remedy = "Put a space in the place of a tab in a text: TSV is read without quotation marks"
+        raise ValueError(
+            f"{where}: there are more fields than columns, the first too many is {row[None][0]!r:.80}. "
+            f"{remedy}"
+        )
+    for column in columns:
+        if isinstance(row, dict) and column in row and row[column] is None:
+            raise ValueError(f"{where}: {column!r} has no value: fill it, or leave the row out")
+        if not isinstance(row, dict) or column not in row:
+            found = ", ".join(map(str, row)) if isinstance(row, dict) else repr(row)
+            raise ValueError(
+                f"{where}: there is no {column!r} (found: {found}). "
+                "Name the column: --text-column, --label-column or --pair-column"
+            )
 
 
 @contextlib.contextmanager
@@ -196,9 +247,11 @@ def open_text(path, newline=None):
         with opener(path, "rt", encoding="utf-8-sig", newline=newline) as file:
             yield file
     except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        likely = "utf-16" if error.start == 0 and byte in b"\xff\xfe" else "latin1"
         raise ValueError(
-            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x}. "
-            f"Convert it, for example: iconv -f latin1 -t utf-8 {path.name}"
+            f"{path} is not UTF-8: byte 0x{byte:02x}. "
+            f"Convert it, for example: iconv -f {likely} -t utf-8 {path.name}"
         ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged or cut short ({error}): get it again") from error
@@ -223,17 +276,33 @@ def read_class_folders(path):
     return rows
 
 
-def with_typed_labels(rows):
-    """`rows` with int labels if every label is a whole number, float if every one is a number."""
-    labels = {label.strip() for _, label in rows}
+def with_typed_labels(rows, path):
+    """`rows` with int labels if every label is a whole number, float if every one is a number.
+
+    Raises:
+        ValueError: all are numbers but some that are infinite or not a number.
+    """
+    rows = [(text, label.strip()) for text, label in rows]
+    labels = {label for _, label in rows}
+    finite = {label for label in labels if label.lower().lstrip("+-") not in NO_NUMBERS}
     for convert, pattern in (
         (int, r"0|-?[1-9][0-9]*"),
         (float, r"[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?(e[+-]?[0-9]+)?"),
     ):
         # 01 is a name
-        if all(re.fullmatch(pattern, label.lower()) for label in labels):
-            with contextlib.suppress(ValueError):  # such as 1.2.3
-                return [(text, convert(label)) for text, label in rows]
+        if not finite or not all(re.fullmatch(pattern, label.lower()) for label in finite):
+            continue
+        try:
+            numbers = {label: convert(label) for label in finite}
+        except ValueError:  # such as a point alone
+            continue
+        for number, (_, label) in enumerate(rows, start=1):
+            if label not in numbers:
+                raise ValueError(
+                    f"{path}, row {number}: the label is {label!r}, all others are numbers: give a number, "
+                    "or leave the row out"
+                )
+        return [(text, numbers[label]) for text, label in rows]
     return rows
 
 
@@ -248,7 +317,7 @@ def _split_labels(rows, separator):
 
 
 def check_labelled(rows, source):
-    """The list of `rows`, if every one is a usable text, or pair of texts, with a label.
+    """The `Examples` of `rows`, if every one is a usable text, or pair of texts, with a label.
 
     Raises:
         ValueError: there are no rows, or one is not usable; the message names it.
@@ -277,11 +346,12 @@ def check_labelled(rows, source):
         checked.append((text, label))
     if not checked:
         raise ValueError(f"{source} is empty: give at least one row")
-    return checked
+    return Examples(checked, f"{source}, row {{}}".format)
 
 
 def _check_label(label, where):
     """The label as a str, an int, or a finite float that is not whole."""
+    label = label.strip() if isinstance(label, str) else label
     finite = type(label) is str or (type(label) in (int, float) and math.isfinite(label))
     if not finite or label == "":
         raise ValueError(f"{where}: the label is {label!r}: give a name or a number")
@@ -337,14 +407,19 @@ def check_text(text, where):
         raise ValueError(f"{where}: the text is {text!r:.80} ({type(text).__name__}): give a string")
     if not text.strip():
         raise ValueError(f"{where}: the text is empty: leave it out")
-    try:
-        size = len(text.encode("utf-8"))
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{where}: the text has half a character, {text[error.start]!r}: write it again"
-        ) from error
+    size = utf8_bytes(text, where)
     if size >= MAX_TEXT_BYTES:
         raise ValueError(
             f"{where}: the text has {size:,} bytes, the limit is {MAX_TEXT_BYTES:,}: "
             "split it, or look for a missing quotation mark"
         )
+
+
+def utf8_bytes(text, where):
+    """The number of bytes of a text, or an error, naming `where`, if it has half a surrogate pair."""
+    try:
+        return len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: the text has half a character, {text[error.start]!r}: write it again"
+        ) from error

@@ -38,10 +38,10 @@ def read_squad(source, question_column=None, context_column=None, answers_column
             (f"{source}, row {number}", *map(row.get, names), row.get("id"))
             for number, row in enumerate(table, start=1)
         ]
-    elif question_column or context_column or answers_column:
-        raise ValueError(f"{source} is a file of SQuAD, which has no columns: leave out their names")
     else:
         readers.check_name(Path(source), (".json", ".jsonl"))
+        if question_column or context_column or answers_column:
+            raise ValueError(f"{source} is a file of SQuAD, which has no columns: leave out their names")
         rows = list(_read_articles(Path(source)))
     if not wanted:
         rows = [(where, question, context, [], name) for where, question, context, _, name in rows]
@@ -107,6 +107,14 @@ def _example(where, question, context, answers, name, number):
             )
     answers = [{"text": answer["text"], "answer_start": int(answer["answer_start"])} for answer in answers]
     return (question, context), {"id": str(number if name is None else name), "answers": answers}
+
+
+class Questions(list):
+    """Questions with their contexts; `ids` are those that the file has for them."""
+
+    def __init__(self, rows, ids):
+        super().__init__(rows)
+        self.ids = ids
 
 
 def is_at_its_place(context, answer):

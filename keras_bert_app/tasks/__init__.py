@@ -136,6 +136,11 @@ def replaced(task, options, built=True):
         ValueError: it has no such option, or it is part of the model.
     """
     found = get_task(task.name, **{**options_of(task), **(options or {})})
+    numbers = [
+        0 if one.labels is None else len(one.labels) for one in (task, found) if hasattr(one, "labels")
+    ]
+    if built and len(set(numbers)) > 1:
+        raise ValueError(f"{numbers[1]} labels: the model was built with {numbers[0]}, train it anew")
     for name in getattr(task, "fixed", ()) if built else ():
         if getattr(found, name) != getattr(task, name):
             raise ValueError(

@@ -19,6 +19,7 @@ from keras_bert_app.reports import guesses as reports
 
 TOP_K = 5
 WORST = 20  # mistakes in a report
+NOTHING = "none of the texts has a word that can be masked: give others"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,10 @@ class FillMask:
     def __post_init__(self):
         check_arguments({"top_k": self.top_k}, optional=("top_k",))
         if self.targets is not None:
-            given = [self.targets] if isinstance(self.targets, str) else list(self.targets)
+            given = [self.targets] if isinstance(self.targets, str) else self.targets
+            if not hasattr(given, "__iter__"):
+                raise ValueError(f"targets={self.targets!r}: give a list of words")
+            given = list(given)
             object.__setattr__(self, "targets", given)  # what a run folder can keep
 
     @classmethod
@@ -185,7 +189,13 @@ class FillMask:
         return dataclasses.replace(features, extras=extras, kept={"tokenizer": preprocessor.tokenizer})
 
     def training_targets(self, features, examples, class_weights=None):
-        """Nothing, float32 `(examples, 1)`: the training model draws them."""
+        """Nothing, float32 `(examples, 1)`: the training model draws them.
+
+        Raises:
+            ValueError: no text has a word piece.
+        """
+        if features.lengths().max() <= 2:  # [CLS] and [SEP]
+            raise ValueError(NOTHING)
         return np.zeros((len(examples), 1), "float32"), None
 
     def answers(self, outputs, features, inputs):
@@ -228,9 +238,9 @@ class FillMask:
 
         Returns:
             dict: `examples` and `masked`, the numbers of texts and of masked word pieces; `accuracy`, the
-            share of those that are the best guess; `loss`, the mean cross-entropy in nats; `log_likelihood`,
-            which is `-loss`; `perplexity`, its exponential; and `worst_mistakes`, the wrong guesses with the
-            highest score.
+            share of those that are the best guess, which with `targets` is one of these; `loss`, the mean
+            cross-entropy in nats; `log_likelihood`, which is `-loss`; `perplexity`, its exponential; and
+            `worst_mistakes`, the wrong guesses with the highest score.
         """
         right, losses, mistakes = 0, [], []
         tokenizer, ids = features.kept["tokenizer"], features.extras["masked_lm_ids"]
@@ -245,7 +255,7 @@ class FillMask:
                 mistakes.append({"row": number, "text": text, **mistake, "score": float(scores[index])})
         masked = len(losses)
         if not masked:
-            raise ValueError("none of the texts has a word that can be masked: give others")
+            raise ValueError(NOTHING)
         loss = float(np.mean(losses))
         return {
             "examples": len(examples),

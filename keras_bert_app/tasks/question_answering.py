@@ -1,6 +1,7 @@
 """The answer to a question, found in a text."""
 
 import dataclasses
+import math
 import warnings
 from pathlib import Path
 from typing import ClassVar
@@ -63,6 +64,9 @@ class QuestionAnswering:
         names = "stride", "max_answer_length", "num_candidates"
         given = {name: getattr(self, name) for name in (*names, "no_answer")}
         check_arguments(given, optional=("stride", "no_answer"))
+        is_number = type(self.threshold) in (int, float) and math.isfinite(self.threshold)
+        if self.threshold is not None and not is_number:
+            raise ValueError(f"threshold={self.threshold!r}: give a number")
 
     @classmethod
     def of_checkpoint(cls, checkpoint):
@@ -75,9 +79,11 @@ class QuestionAnswering:
         return squad.read_squad(source, *names)
 
     def read_inputs(self, source, columns):
-        """The questions and contexts of a `.json` file of SQuAD, or of two columns of a table."""
+        """The questions and contexts of a `.json` file of SQuAD, with their ids, or of two columns of a
+        table."""
         if Path(source).name.removesuffix(".gz").endswith(".json"):
-            return [given for given, _ in squad.read_squad(source, wanted=False)]
+            examples = squad.read_squad(source, wanted=False)
+            return squad.Questions([given for given, _ in examples], [target["id"] for _, target in examples])
         return readers.read_pairs(source, columns.get("text", "question"), columns.get("pair", "context"))
 
     def learn(self, examples):

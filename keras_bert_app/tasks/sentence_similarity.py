@@ -140,14 +140,15 @@ class SentenceSimilarity:
         for number, (given, score) in enumerate(examples, start=1):
             if not isinstance(given, tuple):
                 raise ValueError(
-                    f"row {number} has one text: give two, name the column of the second, --pair-column"
+                    f"{readers.place(examples, number)} has one text: give two, name the column of the "
+                    "second, --pair-column"
                 )
             try:
                 finite = math.isfinite(float(score))
             except (TypeError, ValueError):
                 finite = False
             if not finite:
-                raise ValueError(f"row {number} has the score {score!r}: give a number")
+                raise ValueError(f"{readers.place(examples, number)} has the score {score!r}: give a number")
         return np.array([float(score) for _, score in examples], "float64")
 
     def describe(self):

@@ -1,6 +1,7 @@
 """A label for a text or a pair of texts; or any number of labels; or a number."""
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import keras
@@ -68,8 +69,24 @@ class TextClassification:
         if self.problem_type not in (None, *PROBLEM_TYPES):
             raise ValueError(f"problem_type={self.problem_type!r}: one of {', '.join(PROBLEM_TYPES)}")
         check_arguments({"stride": self.stride, "pairs": self.pairs}, optional=("stride",))
+        self._check_labels()
+        if self.label_separator is not None and not (
+            isinstance(self.label_separator, str) and self.label_separator.strip()
+        ):
+            raise ValueError(f"label_separator={self.label_separator!r}: give what is between labels, a str")
         if self.threshold is not None and not (type(self.threshold) is float and 0 < self.threshold < 1):
             raise ValueError(f"threshold={self.threshold!r}: give a probability between 0 and 1")
+
+    def _check_labels(self):
+        if self.labels is None:
+            return
+        if self.problem_type == NUMBER:
+            raise ValueError(f"labels={self.labels!r}: regression has none, leave them out")
+        is_list = isinstance(self.labels, list | tuple) and all(type(x) in (str, int) for x in self.labels)
+        if not is_list or len(set(self.labels)) < max(
+            len(self.labels), 1 if self.problem_type == MULTI else 2
+        ):
+            raise ValueError(f"labels={self.labels!r}: give a list of names or whole numbers, each once")
 
     @classmethod
     def of_checkpoint(cls, checkpoint):
@@ -106,6 +123,7 @@ class TextClassification:
             columns.get("label", "label"),
             columns.get("pair", "text_pair" if self.pairs else None),
             self.label_separator,
+            labels_are_names=bool(self.labels) and all(isinstance(label, str) for label in self.labels),
         )
 
     def read_inputs(self, source, columns):
@@ -136,17 +154,16 @@ class TextClassification:
     def _check_kinds(self, examples):
         """Raises ValueError if a text or a target is of another kind than the task's; it names the row."""
         for number, (text, target) in enumerate(examples, start=1):
+            where = readers.place(examples, number)
             if isinstance(text, tuple) != self.pairs:
                 wanted = "one text, the model takes two: name the column of the second, --pair-column"
-                raise ValueError(
-                    f"row {number} has {wanted if self.pairs else 'two texts, the model takes one'}"
-                )
+                raise ValueError(f"{where} has {wanted if self.pairs else 'two texts, the model takes one'}")
             several = isinstance(target, list | tuple)
             if self.problem_type == NUMBER and not isinstance(target, float | int):
-                raise ValueError(f"row {number} has the label {target!r}: the model gives numbers")
+                raise ValueError(f"{where} has the label {target!r}: the model gives numbers")
             if self.problem_type != NUMBER and several != (self.problem_type == MULTI):
                 wanted = "one label" if several else "a list of labels, or give label_separator"
-                raise ValueError(f"row {number} has the label {target!r}: the model takes {wanted}")
+                raise ValueError(f"{where} has the label {target!r}: the model takes {wanted}")
 
     def describe(self):
         """See `tasks`."""
@@ -227,7 +244,8 @@ class TextClassification:
                         ", ..." if len(self.labels) > 20 else ""
                     )
                     raise ValueError(
-                        f"row {number} has the label {label!r}, which the model does not know: one of {known}"
+                        f"{readers.place(examples, number)} has the label {label!r}, which the model does "
+                        f"not know: one of {known}"
                     )
             rows.append([indices[str(label)] for label in target] if several else indices[str(target)])
         if self.problem_type == SINGLE:
@@ -247,7 +265,10 @@ class TextClassification:
             counts = np.bincount(targets, minlength=len(self.labels))
             weights = len(targets) / (len(self.labels) * counts)
         elif isinstance(class_weights, dict) and set(class_weights) == set(self.labels):
-            weights = np.array([class_weights[label] for label in self.labels])
+            weights = [class_weights[label] for label in self.labels]
+            if not all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in weights):
+                raise ValueError(f"class_weights={class_weights!r}: give numbers of at least 0")
+            weights = np.array(weights)
         else:
             raise ValueError(
                 f"class_weights={class_weights!r}: give 'balanced' or a weight for each of {self.labels}"

@@ -77,11 +77,12 @@ class TokenClassification:
     def read(self, source, columns):
         """See `conll.read_tagged`; tags of entities become IOB2, and a warning counts those that break their
         scheme."""
-        examples, places = conll.read_tagged(source, columns.get("text"), columns.get("label"))
+        examples = conll.read_tagged(source, columns.get("text"), columns.get("label"))
         scheme, broken = entities.scheme_of([tags for _, tags in examples])
         if broken and self.is_entities is not False:
             sentence, word = broken[0]
-            first = f"{examples[sentence][1][word]} in the sentence of {places[sentence]}, word {word + 1}"
+            where = f"in the sentence of {examples.where(sentence + 1)}, word {word + 1}"
+            first = f"{examples[sentence][1][word]} {where}"
             warnings.warn(
                 f"{len(broken):,} tags break the scheme {scheme}, the first is {first}: they are read as "
                 "conlleval reads them",
@@ -89,7 +90,8 @@ class TokenClassification:
             )
         if scheme is None or self.is_entities is False:
             return examples
-        return [(words, entities.to_iob2(tags)) for words, tags in examples]
+        examples[:] = [(words, entities.to_iob2(tags)) for words, tags in examples]
+        return examples
 
     def read_inputs(self, source, columns):
         """The lines of a `.txt` file, the texts of a `.csv` or `.tsv` table, or of a `.jsonl` file of which
@@ -191,14 +193,21 @@ class TokenClassification:
     def _indices(self, examples):
         """The index of each tag of each example, lists of int, in the scheme of the labels."""
         known, found = {label: index for index, label in enumerate(self.labels)}, []
-        for number, (_, tags) in enumerate(examples, start=1):
-            tags = entities.in_scheme_of(self.labels, tags) if self.is_entities else tags
+
+        def check(number, tags, is_known):
             for word, tag in enumerate(tags, start=1):
-                if tag not in known:
+                if not is_known(tag):
+                    where = readers.place(examples, number, "sentence")
                     raise ValueError(
-                        f"sentence {number}, word {word} has the tag {tag!r}, which the model does not know: "
+                        f"{where}, word {word} has the tag {tag!r}, which the model does not know: "
                         f"one of {', '.join(self.labels)}"
                     )
+
+        for number, (_, tags) in enumerate(examples, start=1):
+            if self.is_entities:
+                check(number, tags, entities.parse)
+                tags = entities.in_scheme_of(self.labels, tags)
+            check(number, tags, known.__contains__)
             found.append([known[tag] for tag in tags])
         return found
 
