@@ -174,11 +174,13 @@ def _inputs(task, texts, file, columns):
 
 def _read_lines():
     """The lines of standard input."""
+    from keras_bert_app.data import readers
+
     try:
-        lines = io.StringIO(sys.stdin.buffer.read().decode("utf-8-sig"), newline=None)
+        given = io.StringIO(sys.stdin.buffer.read().decode("utf-8-sig"), newline="\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"standard input is not UTF-8 ({error}): convert it with iconv") from error
-    texts = [line.rstrip("\n") for line in lines]
+    texts = list(readers.lines(given, "standard input"))
     if not texts:
         raise ValueError("standard input is empty: give at least one text")
     return texts

@@ -94,8 +94,8 @@ def test_iterables():
         ),
         ("a.tsv", "text\tlabel\na\t-inf\nb\t2.5\n", ValueError, "row 1: the label is '-inf'"),
         ("a.csv", "text,label,text\na,b,c\n", ValueError, "two columns with the name 'text'"),
-        ("a.csv", "text,label\na\rb,c\n", ValueError, "after row 0: there is a carriage return"),
-        ("a.tsv", "text\tlabel\na\tb\nc\rd\te\n", ValueError, "after row 1: there is a carriage return"),
+        ("a.csv", "text,label\na\rb,c\n", ValueError, "after row 0: a carriage return"),
+        ("a.tsv", "text\tlabel\na\tb\nc\rd\te\n", ValueError, "after row 1: a carriage return"),
         ("a.xlsx", "", ValueError, "the name must end in .csv"),
         (
             "a.csv",
@@ -133,7 +133,7 @@ def test_a_carriage_return_within_a_line_makes_no_two_texts(tmp_path, ending):
     path.write_bytes(f"a{ending}b{ending}".encode())
     assert list(readers.read_texts(path)) == ["a", "b"]
     path.write_bytes(f"a{ending}b\rc{ending}".encode())
-    with pytest.raises(ValueError, match="a.txt, line 2: there is a carriage return"):
+    with pytest.raises(ValueError, match="a.txt, line 2: a carriage return"):
         list(readers.read_texts(path))
     quoted = tmp_path / "a.csv"
     quoted.write_bytes(f'text{ending}"b\rc"{ending}'.encode())

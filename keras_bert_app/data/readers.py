@@ -17,7 +17,7 @@ TEXT_FORMATS = (".txt", *FORMATS)
 # BERT reads the first few hundred words. A text this long is a file read as one text, mostly
 # because a quotation mark is missing.
 MAX_TEXT_BYTES = 1_000_000
-CARRIAGE_RETURN = "there is a carriage return (\\r) within the line: end it, or put a space in its place"
+CARRIAGE_RETURN = "a carriage return (\\r) is within the line: make it a line end or a space"
 NO_NUMBERS = {"nan", "inf", "infinity"}  # without a sign
 
 
@@ -134,11 +134,7 @@ def read_texts(source, text_column="text"):
     path = Path(source)
     if path.name.removesuffix(".gz").endswith(".txt"):
         with open_text(path, newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                text = line.removesuffix("\n").removesuffix("\r")
-                if "\r" in text:
-                    raise ValueError(f"{path}, line {number}: {CARRIAGE_RETURN}")
-                yield text
+            yield from lines(file, path)
         return
     check_name(path, TEXT_FORMATS)
     for number, row in enumerate(read_rows(path, text_column), start=1):
@@ -148,6 +144,19 @@ def read_texts(source, text_column="text"):
                 f"{path}, row {number}: the text is {text!r:.80} ({type(text).__name__}): "
                 "put quotation marks around it"
             )
+        yield text
+
+
+def lines(file, where):
+    """Yields the lines of a file that is opened with `newline="\\n"`, without their ends.
+
+    Raises:
+        ValueError: a carriage return is within a line; the message names `where`.
+    """
+    for number, line in enumerate(file, start=1):
+        text = line.removesuffix("\n").removesuffix("\r")
+        if "\r" in text:
+            raise ValueError(f"{where}, line {number}: {CARRIAGE_RETURN}")
         yield text
 
 
@@ -206,7 +215,7 @@ def read_rows(path, *columns):
         except (csv.Error, json.JSONDecodeError) as error:
             message = f"{error}. Repair that row"
             if "new-line character" in str(error):
-                message = f"{CARRIAGE_RETURN}, or, in CSV, quotation marks around the text"
+                message = f"{CARRIAGE_RETURN}, or, in CSV, put quotation marks around the text"
             raise ValueError(f"{path}, after row {number}: {message}") from error
 
 
