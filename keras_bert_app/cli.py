@@ -99,6 +99,7 @@ def finetune(
         typer.Option(help="At most so many word pieces a step, with padding, in the place of --batch-size."),
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-5,
+    warmup: Annotated[float, typer.Option(help="Share of the steps in which it rises.")] = 0.1,
     sequence_length: Annotated[
         int | None,
         typer.Option(
@@ -139,6 +140,7 @@ def finetune(
         batch_size=batch_size,
         batch_tokens=batch_tokens,
         learning_rate=learning_rate,
+        warmup=warmup,
         sequence_length=sequence_length,
         truncation=truncation,
         seed=seed,

@@ -7,9 +7,12 @@ from conftest import write_pretrained
 from oracle import random_tensors
 
 import keras_bert_app as kba
+from keras_bert_app import optimization, training
+from keras_bert_app.tasks.token_classification import TokenClassification
 
 transformers = pytest.importorskip("transformers", reason="pip install '.[bench]'")
 torch = pytest.importorskip("torch", reason="pip install '.[bench]'")
+STEPS = 30
 INPUTS = {
     "input_ids": "input_word_ids",
     "attention_mask": "input_mask",
@@ -81,6 +84,50 @@ def test_task_heads(build, kind, source, tmp_path):
     expected = expected if isinstance(expected, dict) else {"logits": expected}
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=2e-5)
+
+
+def test_a_training_is_that_of_their_trainer(tmp_path):
+    """The same losses and weights, step by step: cross-entropy, clipping, AdamW and linear decay."""
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    tensors = formats.huggingface_names(formats.pretraining_tensors())
+    preprocessor, encoder = kba.from_pretrained(write_pretrained(tmp_path / "a", tensors, **no_dropout))
+    tagger, labels = kba.token_classifier(encoder, 3, dropout=0.0), ["O", "B-a", "I-a"]
+    path = kba.save_checkpoint(tagger, tmp_path / "b", preprocessor=preprocessor, labels=labels)
+    model = transformers.BertForTokenClassification.from_pretrained(
+        path, classifier_dropout=0.0, attn_implementation="eager"
+    ).train()
+    random = np.random.default_rng(1)
+    batches = [(batch(), random.integers(0, 3, (3, 7))) for _ in range(STEPS)]
+    for given, _ in batches:
+        given["input_word_ids"] = random.integers(0, 61, (3, 7))
+    mask = batch()["input_mask"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, 0, STEPS)
+    expected = []
+    for given, right in batches:
+        output = model(
+            **{name: torch.tensor(given[ours]) for name, ours in INPUTS.items()},
+            labels=torch.tensor(np.where(mask, right, -100)),
+        )
+        output.loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        expected.append(output.loss.item())
+    task = TokenClassification(labels, True)
+    trainer = task.training_model(tagger, preprocessor)
+    adamw = optimization.adamw(1e-2, STEPS, warmup=0.0, weight_decay=0.0, epsilon=training.EPSILON)
+    trainer.compile(adamw, jit_compile=False, **task.compile_options())
+    found = []
+    for given, right in batches:
+        trainer.reset_metrics()
+        found.append(trainer.train_on_batch(given, right, mask.astype("float32"), return_dict=True)["loss"])
+    assert expected[-1] < expected[0]
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+    np.testing.assert_allclose(
+        model.classifier.weight.detach().numpy().T, tagger.get_layer("token_classifier").kernel, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize(("lowercase", "strip_accents"), [(True, None), (True, False), (False, None)])
