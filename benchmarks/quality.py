@@ -10,6 +10,9 @@ defaults for all else. Hugging Face's is `Trainer` with its own, as in its `run_
 and are measured by `evaluate`: what Hugging Face trained is saved, read with `kba.load`, and run in float32,
 as ours is.
 
+Ours has a warm-up by default, a tenth of the steps in which the learning rate rises, Hugging Face's has none;
+with `--sides "ours without warm-up" "Hugging Face"` neither has.
+
 Every run is a process of its own. Its figures are added to the file of `--results` as soon as it is done,
 and what is there is not run again. The table has the mean of the seeds and the standard deviation.
 """
@@ -23,7 +26,8 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-SIDES = ("ours", "Hugging Face")
+OURS = {"ours": {}, "ours without warm-up": {"warmup": 0.0}}  # arguments of `finetune`
+THEIRS = "Hugging Face"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +90,7 @@ def main():
     parser.add_argument("--model", required=True, help="folder of a Hugging Face BERT")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--sides", nargs="+", choices=[*OURS, THEIRS], default=["ours", THEIRS])
     parser.add_argument("--results", type=Path, default=Path(__file__).with_suffix(".jsonl"))
     args = parser.parse_args()
     rows = [json.loads(line) for line in args.results.open()] if args.results.exists() else []
@@ -94,12 +99,12 @@ def main():
     done = {(row["set"], row["seed"], row["side"]) for row in rows}
     for name in args.sets:
         for seed in args.seeds:
-            for side in SIDES:
+            for side in args.sides:
                 if (name, seed, side) not in done:
                     rows.append(in_process(measure, name, seed, side, args.data, args.model))
                     with args.results.open("a") as file:
                         file.write(json.dumps(rows[-1]) + "\n")
-    print_table([row for row in rows if row["set"] in args.sets and row["seed"] in args.seeds])
+    print_table([row for row in rows if row["set"] in args.sets and row["seed"] in args.seeds], args.sides)
 
 
 def recipe(given):
@@ -121,11 +126,11 @@ def measure(name, seed, side, data, model):
     given = SETS[name]
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary) / "model"
-        if side == SIDES[0]:
+        if side in OURS:
             kba.finetune(
                 given.task, data / given.train, model=model, output=output, epochs=given.epochs,
                 batch_size=BATCH_SIZE, learning_rate=given.learning_rate, sequence_length=given.length,
-                seed=seed, precision="mixed_bfloat16", columns=given.columns,
+                seed=seed, precision="mixed_bfloat16", columns=given.columns, **OURS[side],
             )  # fmt: skip
             # The run folder keeps the precision of the training; both are tested in float32.
             trained = kba.load(output)
@@ -273,23 +278,18 @@ def as_rows(encoded, **more):
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def print_table(rows):
+def print_table(rows, sides):
     """The mean and the standard deviation of each set and side, as a Markdown table."""
-    print("| set | measured | keras_bert_app | Hugging Face | difference | learning rate, epochs, length |")
-    print("|---|---|---|---|---|---|")
+    print(f"| set | measured | {' | '.join(sides)} | learning rate, epochs, length |")
+    print(f"|---|---|{'---|' * len(sides)}---|")
     for name, given in SETS.items():
-        found = {
-            side: [row[given.metric] for row in rows if (row["set"], row["side"]) == (name, side)]
-            for side in SIDES
-        }
-        if not all(found.values()):
-            continue
-        shown = [
-            f"{statistics.mean(values):.1f} ± {statistics.stdev(values) if len(values) > 1 else 0:.1f}"
-            for values in found.values()
-        ]
-        difference = statistics.mean(found[SIDES[0]]) - statistics.mean(found[SIDES[1]])
-        print(f"| {name} | {given.metric} | {' | '.join(shown)} | {difference:+.1f} | {recipe(given)} |")
+        shown = []
+        for side in sides:
+            found = [row[given.metric] for row in rows if (row["set"], row["side"]) == (name, side)]
+            deviation = statistics.stdev(found) if len(found) > 1 else 0
+            shown.append(f"{statistics.mean(found):.1f} ± {deviation:.1f} ({len(found)})" if found else "")
+        if any(shown):
+            print(f"| {name} | {given.metric} | {' | '.join(shown)} | {recipe(given)} |")
 
 
 if __name__ == "__main__":
