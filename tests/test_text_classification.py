@@ -166,12 +166,12 @@ def test_options():
 
 
 def test_labels_that_are_no_list_of_names():
-    for labels in ("neg,pos", [], ["a"], ["a", "a"], ["a", None], [1.5, 2.5]):
-        with pytest.raises(ValueError, match="labels=.*: give a list of names or whole numbers, each once"):
+    for labels in ("neg,pos", [], ["a"], ["a", "a"], ["a", None]):
+        with pytest.raises(ValueError, match="labels=.*: give a list of names or numbers, each once"):
             TextClassification(labels)
     with pytest.raises(ValueError, match=r"labels=\['a', 'b'\]: regression has none"):
         TextClassification(["a", "b"], "regression")
-    for separator in (5, "", " "):
+    for separator in (5, ""):
         with pytest.raises(ValueError, match="label_separator=.*: give what is between labels"):
             TextClassification(label_separator=separator)
     assert TextClassification(["a"], "multi_label_classification").labels == ["a"]
@@ -203,7 +203,7 @@ def test_class_weights():
     examples = [("x", label) for label in "aaab"]
     task = single(["a", "b"])
     np.testing.assert_allclose(targets_of(task, examples, "balanced")[1], [2 / 3, 2 / 3, 2 / 3, 2])
-    np.testing.assert_allclose(targets_of(task, examples, {"a": 1, "b": 5})[1], [1, 1, 1, 5])
+    np.testing.assert_allclose(targets_of(task, examples, {"a": np.float32(1), "b": 5})[1], [1, 1, 1, 5])
     with pytest.raises(ValueError, match="class_weights=.* give 'balanced' or a weight for each of"):
         targets_of(task, examples, {"a": 1})
     for weights in ({"a": 1, "b": -5.0}, {"a": 1, "b": "q"}, {"a": 1, "b": np.inf}):

@@ -64,7 +64,7 @@ class QuestionAnswering:
         names = "stride", "max_answer_length", "num_candidates"
         given = {name: getattr(self, name) for name in (*names, "no_answer")}
         check_arguments(given, optional=("stride", "no_answer"))
-        is_number = type(self.threshold) in (int, float) and math.isfinite(self.threshold)
+        is_number = isinstance(self.threshold, int | float) and math.isfinite(self.threshold)
         if self.threshold is not None and not is_number:
             raise ValueError(f"threshold={self.threshold!r}: give a number")
 

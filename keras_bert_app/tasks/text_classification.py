@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from numbers import Real
 from typing import ClassVar
 
 import keras
@@ -70,9 +71,8 @@ class TextClassification:
             raise ValueError(f"problem_type={self.problem_type!r}: one of {', '.join(PROBLEM_TYPES)}")
         check_arguments({"stride": self.stride, "pairs": self.pairs}, optional=("stride",))
         self._check_labels()
-        if self.label_separator is not None and not (
-            isinstance(self.label_separator, str) and self.label_separator.strip()
-        ):
+        separator = self.label_separator
+        if separator is not None and not (isinstance(separator, str) and separator):
             raise ValueError(f"label_separator={self.label_separator!r}: give what is between labels, a str")
         if self.threshold is not None and not (type(self.threshold) is float and 0 < self.threshold < 1):
             raise ValueError(f"threshold={self.threshold!r}: give a probability between 0 and 1")
@@ -82,11 +82,11 @@ class TextClassification:
             return
         if self.problem_type == NUMBER:
             raise ValueError(f"labels={self.labels!r}: regression has none, leave them out")
-        is_list = isinstance(self.labels, list | tuple) and all(type(x) in (str, int) for x in self.labels)
-        if not is_list or len(set(self.labels)) < max(
-            len(self.labels), 1 if self.problem_type == MULTI else 2
-        ):
-            raise ValueError(f"labels={self.labels!r}: give a list of names or whole numbers, each once")
+        least = 1 if self.problem_type == MULTI else 2
+        is_list = isinstance(self.labels, list | tuple)
+        is_list = is_list and all(isinstance(label, str | int | float) for label in self.labels)
+        if not is_list or len(set(self.labels)) < max(len(self.labels), least):
+            raise ValueError(f"labels={self.labels!r}: give a list of names or numbers, each once")
 
     @classmethod
     def of_checkpoint(cls, checkpoint):
@@ -154,16 +154,17 @@ class TextClassification:
     def _check_kinds(self, examples):
         """Raises ValueError if a text or a target is of another kind than the task's; it names the row."""
         for number, (text, target) in enumerate(examples, start=1):
-            where = readers.place(examples, number)
+            several, wrong = isinstance(target, list | tuple), None
             if isinstance(text, tuple) != self.pairs:
-                wanted = "one text, the model takes two: name the column of the second, --pair-column"
-                raise ValueError(f"{where} has {wanted if self.pairs else 'two texts, the model takes one'}")
-            several = isinstance(target, list | tuple)
-            if self.problem_type == NUMBER and not isinstance(target, float | int):
-                raise ValueError(f"{where} has the label {target!r}: the model gives numbers")
-            if self.problem_type != NUMBER and several != (self.problem_type == MULTI):
+                wrong = "one text, the model takes two: name the column of the second, --pair-column"
+                wrong = wrong if self.pairs else "two texts, the model takes one"
+            elif self.problem_type == NUMBER and not isinstance(target, float | int):
+                wrong = f"the label {target!r}: the model gives numbers"
+            elif self.problem_type != NUMBER and several != (self.problem_type == MULTI):
                 wanted = "one label" if several else "a list of labels, or give label_separator"
-                raise ValueError(f"{where} has the label {target!r}: the model takes {wanted}")
+                wrong = f"the label {target!r}: the model takes {wanted}"
+            if wrong:
+                raise ValueError(f"{readers.place(examples, number)} has {wrong}")
 
     def describe(self):
         """See `tasks`."""
@@ -266,7 +267,7 @@ class TextClassification:
             weights = len(targets) / (len(self.labels) * counts)
         elif isinstance(class_weights, dict) and set(class_weights) == set(self.labels):
             weights = [class_weights[label] for label in self.labels]
-            if not all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in weights):
+            if not all(isinstance(weight, Real) and 0 <= weight < math.inf for weight in weights):
                 raise ValueError(f"class_weights={class_weights!r}: give numbers of at least 0")
             weights = np.array(weights)
         else:
