@@ -11,6 +11,21 @@ NOT_NEGATIVE = ("weight_decay", "checkpoint_minutes")
 SHARES = ("warmup", "dropout")
 
 
+def check_labels(labels, least=2):
+    """The labels as a list.
+
+    Raises:
+        ValueError: they are no names or numbers, fewer than `least`, or two are the same.
+    """
+    found = labels.tolist() if hasattr(labels, "tolist") else labels
+    if isinstance(found, list | tuple):
+        found = [label.item() if hasattr(label, "item") else label for label in found]
+        usable = all(isinstance(label, str | int | float) for label in found)
+        if usable and len({str(label).strip() for label in found}) >= max(len(found), least):
+            return found
+    raise ValueError(f"labels={labels!r}: give a list of names or numbers, each once")
+
+
 def check_arguments(given, optional=()):
     """Raises ValueError if an argument of `finetune` or `pretrain`, or an option of a task, is not possible.
 

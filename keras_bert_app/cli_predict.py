@@ -180,7 +180,7 @@ def _read_lines():
         given = io.StringIO(sys.stdin.buffer.read().decode("utf-8-sig"), newline="\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"standard input is not UTF-8 ({error}): convert it with iconv") from error
-    texts = list(readers.lines(given, "standard input"))
+    texts = [line.rstrip("\r\n") for line in readers.lines(given)]
     if not texts:
         raise ValueError("standard input is empty: give at least one text")
     return texts

@@ -100,7 +100,7 @@ def open_checkpoint(handle, offline=False):
         preprocess, encoder = (downloads.download(item, offline) for item in handle)
         return tfhub.read(encoder, preprocess)
     folder = downloads.download(handle, offline)
-    if (folder / "model.keras").is_file():
+    if all((folder / name).is_file() for name in ("model.keras", "history.json")):
         raise ValueError(
             f"{folder} is a run folder: `kba.load` takes it, and so does `keras-bert convert {folder} NEW "
             "--format huggingface`, which makes a checkpoint of it"

@@ -96,6 +96,8 @@ def _of_checkpoint(checkpoint, name, options):
         model = task.pretrained(checkpoint.build("pretrainer")[1])
     else:
         model = checkpoint.build(kind.head)[1]
+    if hasattr(task, "labels") and len(task.labels or "1") != model.output_shape[-1]:
+        raise ValueError(f"labels={task.labels!r}: {where} has {model.output_shape[-1]} outputs, name each")
     return TaskModel(task, handles.build_preprocessor(checkpoint, length), model)
 
 

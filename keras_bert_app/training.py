@@ -153,6 +153,9 @@ def finetune(
     least = getattr(task, "least_batch", 1)
     if batch_tokens is None and batch_size < least:
         raise ValueError(f"batch_size={batch_size}: {task.name} with these options needs at least {least}")
+    if isinstance(class_weights, dict):  # what JSON can hold, of NumPy's too
+        class_weights = {_plain(label): _plain(weight) for label, weight in class_weights.items()}
+        arguments["class_weights"] = class_weights
     columns = check_columns(columns)
     examples = task.read(train, columns)
     held_out = None if validation is None else task.read(validation, columns)
@@ -225,6 +228,11 @@ def _load_model(task, model, sequence_length, truncation, precision, dropout):
         preprocessor = preprocessor.replace(truncation=truncation)
     check_sequence_length(preprocessor.sequence_length, built)
     return task, prepared(task, preprocessor), built
+
+
+def _plain(value):
+    """A number of NumPy as one of Python, anything else as it is."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def _seed_random_layers(model, seed):

@@ -121,23 +121,28 @@ def test_white_space_around_a_label_is_no_part_of_it(tmp_path):
     )
 
 
-def test_labels_that_are_names_stay_names(tmp_path):
-    path = write(tmp_path / "a.csv", "text,label\na,1.0\nb,2.0\n")
-    assert kba.read_labelled(path, labels_are_names=True) == [("a", "1.0"), ("b", "2.0")]
-    assert kba.read_labelled(path) == [("a", 1.0), ("b", 2.0)]
-
-
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r\r\n"])
 def test_a_carriage_return_within_a_line_makes_no_two_texts(tmp_path, ending):
     path = tmp_path / "a.txt"
-    path.write_bytes(f"a{ending}b{ending}".encode())
-    assert list(readers.read_texts(path)) == ["a", "b"]
     path.write_bytes(f"a{ending}b\rc{ending}".encode())
-    with pytest.raises(ValueError, match="a.txt, line 2: a carriage return"):
-        list(readers.read_texts(path))
+    assert list(readers.read_texts(path)) == ["a", "b\rc"]
     quoted = tmp_path / "a.csv"
-    quoted.write_bytes(f'text{ending}"b\rc"{ending}'.encode())
+    quoted.write_bytes(b'text\n"b\rc"\n')
     assert list(readers.read_texts(quoted)) == ["b\rc"]
+
+
+def test_a_carriage_return_ends_a_line_where_nothing_else_does(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"a\rb\r")
+    assert list(readers.read_texts(tmp_path / "a.txt")) == ["a", "b"]
+    (tmp_path / "a.csv").write_bytes(b'text,label\ra,1\r"b, c",2')
+    assert kba.read_labelled(tmp_path / "a.csv") == [("a", 1), ("b, c", 2)]
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a", "label": 1}\r{"text": "b", "label": 2}\r')
+    assert kba.read_labelled(tmp_path / "a.jsonl") == [("a", 1), ("b", 2)]
+
+
+def test_empty_names_of_columns_may_be_many(tmp_path):
+    path = write(tmp_path / "a.csv", "v1,v2,,\nham,a,,\n")
+    assert kba.read_labelled(path, "v2", "v1") == [("a", "ham")]
 
 
 def test_a_text_of_just_under_the_limit(tmp_path):

@@ -166,7 +166,7 @@ def test_options():
 
 
 def test_labels_that_are_no_list_of_names():
-    for labels in ("neg,pos", [], ["a"], ["a", "a"], ["a", None]):
+    for labels in ("neg,pos", [], ["a"], ["a", "a"], ["a", " a"], [1, "1"], ["a", None]):
         with pytest.raises(ValueError, match="labels=.*: give a list of names or numbers, each once"):
             TextClassification(labels)
     with pytest.raises(ValueError, match=r"labels=\['a', 'b'\]: regression has none"):
@@ -185,10 +185,12 @@ def test_labels_of_a_model_can_have_other_names_but_not_another_number():
 
 
 def test_an_unknown_label_is_named_with_its_file(tmp_path):
-    path = tmp_path / "a.csv"
+    path = tmp_path / "v{x}.csv"
     path.write_text("text,label\nx,a\ny,z\n")
     examples = single(["a", "b"]).read(path, {})
-    with pytest.raises(ValueError, match=r"a\.csv, row 2 has the label 'z', which the model does not know"):
+    with pytest.raises(
+        ValueError, match=r"v{x}\.csv, row 2 has the label 'z', which the model does not know"
+    ):
         targets_of(single(["a", "b"]), examples)
 
 
@@ -197,6 +199,9 @@ def test_labels_that_look_like_numbers_are_those_of_the_model(tmp_path):
     path.write_text("text,label\nx,1.0\ny,2.0\n")
     task = single(["1.0", "2.0", "n/a"])
     np.testing.assert_array_equal(targets_of(task, task.read(path, {}))[0], [0, 1])
+    for labels in (["1", "2"], ["1", "2", "unknown"], [1, 2], [" 1", " 2"], [1.0, 2.0]):
+        np.testing.assert_array_equal(targets_of(single(labels), task.read(path, {}))[0], [0, 1])
+    assert single(np.array([0, 1])) == single([np.int64(0), 1]) == single([0, 1])
 
 
 def test_class_weights():

@@ -269,6 +269,14 @@ def test_a_run_folder_is_no_checkpoint(run_folder):
             use(run_folder)
 
 
+def test_weights_and_labels_of_numpy(tmp_path):
+    rows = [(text, int(label == "positive")) for text, label in reviews(70)]
+    weights = dict(zip(np.array([0, 1]), np.array([1, 2], "float32"), strict=True))
+    finetune(tmp_path, rows, epochs=1, class_weights=weights)
+    recipe = json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]
+    assert recipe["class_weights"] == {"0": 1.0, "1": 2.0}
+
+
 def test_both_ends_of_a_long_text(tmp_path):
     examples = [
         ("the " * 40 + ("great" if label == "positive" else "dull"), label) for _, label in reviews(140)

@@ -24,22 +24,24 @@ def read_choices(source, text_column=None, begin_column=None, label_column="labe
         wanted: False if there need be no label.
 
     Returns:
-        list of `((text, [choice, ...]), index)`, the index None if it is not wanted.
+        `readers.Examples` of `((text, [choice, ...]), index)`, the index None if it is not wanted.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is empty, lacks a column, or a text, choice or label cannot be used; the message names
             the row.
     """
-    if not isinstance(source, readers.PATHS):
-        rows = enumerate(source, start=1)
-        examples = [check_choice(row, f"the data, row {number}", wanted) for number, row in rows]
-    else:
+    is_path = isinstance(source, readers.PATHS)
+    name = source if is_path else "the data"
+    if is_path:
         columns = text_column, begin_column, label_column
         examples = list(_read(Path(source), *columns, wanted))
+    else:
+        rows = enumerate(source, start=1)
+        examples = [check_choice(row, f"{name}, row {number}", wanted) for number, row in rows]
     if not examples:
-        raise ValueError(f"{source!s:.80} is empty: give at least one row")
-    return examples
+        raise ValueError(f"{name} is empty: give at least one row")
+    return readers.Examples(examples, lambda number: f"{name}, row {number}")
 
 
 def _read(path, text_column, begin_column, label_column, wanted):

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import glob
 import gzip
+import io
 import json
 import math
 import os
@@ -17,7 +18,6 @@ TEXT_FORMATS = (".txt", *FORMATS)
 # BERT reads the first few hundred words. A text this long is a file read as one text, mostly
 # because a quotation mark is missing.
 MAX_TEXT_BYTES = 1_000_000
-CARRIAGE_RETURN = "a carriage return (\\r) is within the line: make it a line end or a space"
 NO_NUMBERS = {"nan", "inf", "infinity"}  # without a sign
 
 
@@ -39,14 +39,7 @@ def place(examples, number, kind="row"):
     return examples.where(number) if hasattr(examples, "where") else f"{kind} {number}"
 
 
-def read_labelled(
-    source,
-    text_column="text",
-    label_column="label",
-    pair_column=None,
-    label_separator=None,
-    labels_are_names=False,
-):
+def read_labelled(source, text_column="text", label_column="label", pair_column=None, label_separator=None):
     """Labelled texts from a file, a folder or an iterable.
 
     Args:
@@ -59,7 +52,6 @@ def read_labelled(
         pair_column: name of the column or JSON key of the second text of a pair.
         label_separator: what is between the labels of a text in a file that has any number of them, such as
             `"|"`. In JSONL they may be a list.
-        labels_are_names: True to leave the labels of CSV and TSV the str that they are.
 
     Returns:
         list of `(text, label)`, for pairs `((text, text), label)`; the label a str, an int or, if it is not
@@ -83,7 +75,7 @@ def read_labelled(
         rows.append((text, row[label_column]))
     if label_separator is not None:
         rows = _split_labels(rows, label_separator)
-    elif not labels_are_names and not path.name.removesuffix(".gz").endswith(".jsonl"):
+    elif not path.name.removesuffix(".gz").endswith(".jsonl"):
         rows = with_typed_labels(rows, path)
     return check_labelled(rows, path)
 
@@ -134,7 +126,7 @@ def read_texts(source, text_column="text"):
     path = Path(source)
     if path.name.removesuffix(".gz").endswith(".txt"):
         with open_text(path, newline="\n") as file:
-            yield from lines(file, path)
+            yield from (line.rstrip("\r\n") for line in lines(file))
         return
     check_name(path, TEXT_FORMATS)
     for number, row in enumerate(read_rows(path, text_column), start=1):
@@ -147,17 +139,13 @@ def read_texts(source, text_column="text"):
         yield text
 
 
-def lines(file, where):
-    """Yields the lines of a file that is opened with `newline="\\n"`, without their ends.
+def lines(file):
+    """Yields the lines of a file that is opened with `newline="\\n"`, with their ends.
 
-    Raises:
-        ValueError: a carriage return is within a line; the message names `where`.
+    A text may hold a `\\r`; only where there is no `\\n` in the file, as on old Macs, it ends a line.
     """
-    for number, line in enumerate(file, start=1):
-        text = line.removesuffix("\n").removesuffix("\r")
-        if "\r" in text:
-            raise ValueError(f"{where}, line {number}: {CARRIAGE_RETURN}")
-        yield text
+    for number, line in enumerate(file):
+        yield from [line] if number or line.endswith("\n") else io.StringIO(line, newline="")
 
 
 def read_pairs(source, first_column, second_column):
@@ -192,8 +180,8 @@ def read_rows(path, *columns):
     check_name(path, FORMATS)
     name = path.name.removesuffix(".gz")
     csv.field_size_limit(2**31 - 1)  # the 128 KiB of the csv module are less than a long review has
-    with open_text(path, newline="\n") as file:  # a text may hold a \r
-        number = 0
+    with open_text(path, newline="\n") as opened:
+        file, number = lines(opened), 0
         if name.endswith(".jsonl"):
             rows = (json.loads(line) for line in file if line.strip())
         else:
@@ -215,12 +203,12 @@ def read_rows(path, *columns):
         except (csv.Error, json.JSONDecodeError) as error:
             message = f"{error}. Repair that row"
             if "new-line character" in str(error):
-                message = f"{CARRIAGE_RETURN}, or, in CSV, put quotation marks around the text"
+                message = "a carriage return (\\r) is within a text: make it a line end or a space"
             raise ValueError(f"{path}, after row {number}: {message}") from error
 
 
 def _check_unique(names, path):
-    twice = [name for name in names if names.count(name) > 1]
+    twice = [name for name in names if name and names.count(name) > 1]
     if twice:
         raise ValueError(f"{path} has two columns with the name {twice[0]!r}: give each its own")
 
@@ -355,7 +343,7 @@ def check_labelled(rows, source):
         checked.append((text, label))
     if not checked:
         raise ValueError(f"{source} is empty: give at least one row")
-    return Examples(checked, f"{source}, row {{}}".format)
+    return Examples(checked, lambda number: f"{source}, row {number}")
 
 
 def _check_label(label, where):

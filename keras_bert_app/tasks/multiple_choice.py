@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_bert_app.arguments import check_arguments
-from keras_bert_app.data import choices
+from keras_bert_app.data import choices, readers
 from keras_bert_app.data import features as featuring
 from keras_bert_app.heads import text_classifier
 from keras_bert_app.reports import classification as reports
@@ -89,8 +89,8 @@ class MultipleChoice:
         for row, ((_, others), _) in enumerate(examples, start=1):
             if len(others) != number:
                 raise ValueError(
-                    f"row {row} has {len(others)} choices, not {number}: give all of the training equally "
-                    "many"
+                    f"{readers.place(examples, row)} has {len(others)} choices, not {number}: give all of "
+                    "the training equally many"
                 )
         return dataclasses.replace(self, num_choices=number)
 

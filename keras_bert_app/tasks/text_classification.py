@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bert_app.arguments import check_arguments
+from keras_bert_app.arguments import check_arguments, check_labels
 from keras_bert_app.data import features as featuring
 from keras_bert_app.data import readers
 from keras_bert_app.heads import text_classifier
@@ -70,23 +70,17 @@ class TextClassification:
         if self.problem_type not in (None, *PROBLEM_TYPES):
             raise ValueError(f"problem_type={self.problem_type!r}: one of {', '.join(PROBLEM_TYPES)}")
         check_arguments({"stride": self.stride, "pairs": self.pairs}, optional=("stride",))
-        self._check_labels()
+        if self.labels is not None:
+            if self.problem_type == NUMBER:
+                raise ValueError(f"labels={self.labels!r}: regression has none, leave them out")
+            object.__setattr__(
+                self, "labels", check_labels(self.labels, 1 if self.problem_type == MULTI else 2)
+            )
         separator = self.label_separator
         if separator is not None and not (isinstance(separator, str) and separator):
             raise ValueError(f"label_separator={self.label_separator!r}: give what is between labels, a str")
         if self.threshold is not None and not (type(self.threshold) is float and 0 < self.threshold < 1):
             raise ValueError(f"threshold={self.threshold!r}: give a probability between 0 and 1")
-
-    def _check_labels(self):
-        if self.labels is None:
-            return
-        if self.problem_type == NUMBER:
-            raise ValueError(f"labels={self.labels!r}: regression has none, leave them out")
-        least = 1 if self.problem_type == MULTI else 2
-        is_list = isinstance(self.labels, list | tuple)
-        is_list = is_list and all(isinstance(label, str | int | float) for label in self.labels)
-        if not is_list or len(set(self.labels)) < max(len(self.labels), least):
-            raise ValueError(f"labels={self.labels!r}: give a list of names or numbers, each once")
 
     @classmethod
     def of_checkpoint(cls, checkpoint):
@@ -103,7 +97,8 @@ class TextClassification:
         if labels is None or len(labels) < 2:
             where = checkpoint.tensors.path
             raise ValueError(f"{where} has no names of labels, or fewer than two: {cls.name} needs them")
-        return cls(list(labels), problem_type)
+        unique = [f"{x} {i}" if labels.count(x) > 1 else x for i, x in enumerate(labels)]
+        return cls(unique, problem_type)
 
     @property
     def text_inputs(self):
@@ -123,7 +118,6 @@ class TextClassification:
             columns.get("label", "label"),
             columns.get("pair", "text_pair" if self.pairs else None),
             self.label_separator,
-            labels_are_names=bool(self.labels) and all(isinstance(label, str) for label in self.labels),
         )
 
     def read_inputs(self, source, columns):
@@ -234,21 +228,23 @@ class TextClassification:
         self._check_kinds(examples)
         if self.problem_type == NUMBER:
             return np.array([[target] for _, target in examples], "float32")
-        # By name: whether "1" is a number depends on the other labels of its file.
-        indices = {str(label): index for index, label in enumerate(self.labels)}
+        # By name, and by number: which of both labels are depends on the others of their file.
+        indices = {str(label).strip(): index for index, label in enumerate(self.labels)}
+        indices |= {number: index for index, label in enumerate(self.labels) for number in _numbers(label)}
         rows = []
         for number, (_, target) in enumerate(examples, start=1):
             several = self.problem_type == MULTI
-            for label in target if several else [target]:
-                if str(label) not in indices:
-                    known = ", ".join(map(repr, self.labels[:20])) + (
-                        ", ..." if len(self.labels) > 20 else ""
-                    )
-                    raise ValueError(
-                        f"{readers.place(examples, number)} has the label {label!r}, which the model does "
-                        f"not know: one of {known}"
-                    )
-            rows.append([indices[str(label)] for label in target] if several else indices[str(target)])
+            found = [
+                indices.get(str(label), indices.get(label)) for label in (target if several else [target])
+            ]
+            if None in found:
+                label = (target if several else [target])[found.index(None)]
+                known = ", ".join(map(repr, self.labels[:20])) + (", ..." if len(self.labels) > 20 else "")
+                raise ValueError(
+                    f"{readers.place(examples, number)} has the label {label!r}, which the model does not "
+                    f"know: one of {known}"
+                )
+            rows.append(found if several else found[0])
         if self.problem_type == SINGLE:
             return np.array(rows, "int32")
         hot = np.zeros((len(rows), len(self.labels)), "float32")
@@ -396,3 +392,11 @@ def _problem_type(targets):
         return MULTI
     numbers = all(isinstance(target, float | int) for target in targets)
     return NUMBER if numbers and any(isinstance(target, float) for target in targets) else SINGLE
+
+
+def _numbers(label):
+    """What a label is as a number, a list of one, or of none."""
+    try:
+        return [float(label)]
+    except ValueError:
+        return []

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bert_app.arguments import check_arguments
+from keras_bert_app.arguments import check_arguments, check_labels
 from keras_bert_app.data import alignment, conll, readers
 from keras_bert_app.data import features as featuring
 from keras_bert_app.heads import token_classifier
@@ -53,6 +53,8 @@ class TokenClassification:
     def __post_init__(self):
         given = {"stride": self.stride, "is_entities": self.is_entities}
         check_arguments(given, optional=tuple(given))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", check_labels(self.labels))
 
     text_inputs: ClassVar = ("text",)
 
