@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import io
 import json
+import pickle
 import tarfile
 
 import keras
@@ -57,7 +58,8 @@ def test_one_folder_for_each_label(tmp_path):
 
 
 def test_iterables():
-    assert kba.read_labelled((text, label) for text, label in ROWS) == ROWS
+    found = kba.read_labelled((text, label) for text, label in ROWS)
+    assert pickle.loads(pickle.dumps(found)) == found == ROWS
     assert kba.read_labelled([("a", np.int64(3))]) == [("a", 3)]
 
 

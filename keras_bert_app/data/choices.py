@@ -41,7 +41,7 @@ def read_choices(source, text_column=None, begin_column=None, label_column="labe
         examples = [check_choice(row, f"{name}, row {number}", wanted) for number, row in rows]
     if not examples:
         raise ValueError(f"{name} is empty: give at least one row")
-    return readers.Examples(examples, lambda number: f"{name}, row {number}")
+    return readers.Examples(examples, name)
 
 
 def _read(path, text_column, begin_column, label_column, wanted):

@@ -26,12 +26,18 @@ class Examples(list):
 
     Args:
         rows: the examples.
-        where: function of the number of an example, from 1, to its place, such as `"train.csv, row 7"`.
+        source: the file, of which each is a row.
+        places: or for each where it is, such as `"train.conll, line 7"`.
     """
 
-    def __init__(self, rows, where):
+    def __init__(self, rows, source, places=None):
         super().__init__(rows)
-        self.where = where
+        self.source = source
+        self.places = places
+
+    def where(self, number):
+        """The place of an example, whose number counts from 1."""
+        return f"{self.source}, row {number}" if self.places is None else self.places[number - 1]
 
 
 def place(examples, number, kind="row"):
@@ -343,7 +349,7 @@ def check_labelled(rows, source):
         checked.append((text, label))
     if not checked:
         raise ValueError(f"{source} is empty: give at least one row")
-    return Examples(checked, lambda number: f"{source}, row {number}")
+    return Examples(checked, source)
 
 
 def _check_label(label, where):
