@@ -610,7 +610,7 @@ def test_a_step_is_the_same_without_padding(tmp_path, monkeypatch, name, is_comp
     task = tasks.get_task(name)
     examples = task.read(LEARNED[name], {})
     keras.utils.set_random_seed(0)
-    task, preprocessor, model = training._load_model(task.learn(examples), folder, 32, None, 0.0)
+    task, preprocessor, model = training._load_model(task.learn(examples), folder, 32, None, None, 0.0)
     features = task.encode(preprocessor, [given for given, _ in examples])
     targets = task.training_targets(features, examples, None)
     before, after, kept = model.get_weights(), [], []
