@@ -108,7 +108,10 @@ def finetune(
     ] = None,
     truncation: Annotated[
         str | None,
-        typer.Option(help="What is cut of longer ones: longest_first, head_tail, or see BertPreprocessor."),
+        typer.Option(
+            help="How longer ones are cut: longest_first, the default, head_tail, which keeps both ends, "
+            "waterfall, only_first or only_second."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of head, order and dropout.")] = 0,
     precision: Annotated[str, typer.Option(help="float32 or mixed_bfloat16.")] = "float32",

@@ -119,6 +119,8 @@ def finetune(
     Reference: [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), appendix A.3.
     """
     started = time.monotonic()
+    if isinstance(class_weights, dict):  # what JSON can hold, of NumPy's too
+        class_weights = {_plain(label): _plain(weight) for label, weight in class_weights.items()}
     arguments = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -153,9 +155,6 @@ def finetune(
     least = getattr(task, "least_batch", 1)
     if batch_tokens is None and batch_size < least:
         raise ValueError(f"batch_size={batch_size}: {task.name} with these options needs at least {least}")
-    if isinstance(class_weights, dict):  # what JSON can hold, of NumPy's too
-        class_weights = {_plain(label): _plain(weight) for label, weight in class_weights.items()}
-        arguments["class_weights"] = class_weights
     columns = check_columns(columns)
     examples = task.read(train, columns)
     held_out = None if validation is None else task.read(validation, columns)

@@ -85,7 +85,12 @@ def test_iterables():
             ValueError,
             "row 2: there are more fields",
         ),
-        ("a.tsv", "text\tlabel\na\tb\tc\n", ValueError, "row 1: there are more fields .* is 'c'"),
+        (
+            "a.tsv",
+            "text\tlabel\na\tb\tc\n",
+            ValueError,
+            "row 1: there are more fields .* is 'c'. Put a space",
+        ),
         ("a.csv", 'label,text\ngood,"never closed\nbad,b\n', ValueError, "unexpected end of data"),
         ("a.jsonl", '{"text": "\\ud83d", "label": 1}\n', ValueError, "row 1: the text has half a character"),
         (
@@ -157,6 +162,9 @@ def test_missing_and_not_utf8_and_cut_short(tmp_path):
         kba.read_labelled(tmp_path / "none.csv")
     (tmp_path / "a.csv").write_bytes("text,label\nZwölf,b\n".encode("latin1"))
     with pytest.raises(ValueError, match="is not UTF-8: byte 0xf6"):
+        kba.read_labelled(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_bytes("text,label\nA,b\n".encode("utf-16"))
+    with pytest.raises(ValueError, match="is not UTF-8: byte 0xff. .* iconv -f utf-16"):
         kba.read_labelled(tmp_path / "a.csv")
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(CSV.encode() * 1000)[:-20])
     with pytest.raises(ValueError, match="is damaged or cut short"):

@@ -325,6 +325,12 @@ def test_the_pooling_is_kept_in_training(tmp_path):
     assert (model.task.pooling, model.task.normalize) == ("mean", False)
 
 
+def test_of_a_task_without_windows_none_are_advised(folder, tmp_path):
+    pairs = [(("the film " * 40, "a film"), 0.5), (("a film", "the plot"), 1.0)]
+    with pytest.warns(UserWarning, match="1 of 4 inputs .* and are cut: give a larger one$"):
+        kba.finetune("sentence-similarity", pairs, model=folder, output=tmp_path / "run", epochs=1)
+
+
 def test_negatives_need_a_batch(folder, tmp_path):
     task = SentenceSimilarity(objective="in_batch_negatives")
     with pytest.raises(

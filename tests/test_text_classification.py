@@ -184,6 +184,19 @@ def test_labels_of_a_model_can_have_other_names_but_not_another_number():
         tasks.replaced(task, {"labels": ["a", "b", "c"]})
 
 
+@pytest.mark.parametrize("labels", [["no", "yes", "maybe"], ["yes", "yes"]])
+def test_labels_of_a_checkpoint(tmp_path, labels):
+    preprocessor, encoder = kba.from_pretrained(write_trainable(tmp_path / "bert"))
+    classifier = kba.text_classifier(encoder, len(labels))
+    kba.save_checkpoint(classifier, tmp_path / "a", preprocessor=preprocessor, labels=labels)
+    assert len(set(kba.load(tmp_path / "a").labels)) == len(labels)
+    with pytest.raises(
+        ValueError, match=rf"labels=\['a', .*: .*model.* has {len(labels)} outputs, name each"
+    ):
+        kba.load(tmp_path / "a", options={"labels": ["a", "b", "c", "d"]})
+    assert kba.load(tmp_path / "a", options={"labels": list("abcd")[: len(labels)]}).labels[0] == "a"
+
+
 def test_an_unknown_label_is_named_with_its_file(tmp_path):
     path = tmp_path / "v{x}.csv"
     path.write_text("text,label\nx,a\ny,z\n")

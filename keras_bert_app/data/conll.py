@@ -42,7 +42,7 @@ def read_tagged(source, word_column=None, tag_column=None):
     if not rows:
         raise ValueError(f"{source if isinstance(source, str | os.PathLike) else 'the data'} is empty")
     examples = [(list(words), list(tags)) for _, (words, tags) in rows]
-    return readers.Examples(examples, source, [where for where, _ in rows])
+    return readers.Examples(examples, places=[where for where, _ in rows])
 
 
 def read_words(source, word_column=None):

@@ -26,11 +26,11 @@ class Examples(list):
 
     Args:
         rows: the examples.
-        source: the file, of which each is a row.
-        places: or for each where it is, such as `"train.conll, line 7"`.
+        source: the file, if each is a row of it.
+        places: otherwise for each where it is, such as `"train.conll, line 7"`.
     """
 
-    def __init__(self, rows, source, places=None):
+    def __init__(self, rows, source=None, places=None):
         super().__init__(rows)
         self.source = source
         self.places = places

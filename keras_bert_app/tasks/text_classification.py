@@ -233,18 +233,16 @@ class TextClassification:
         indices |= {number: index for index, label in enumerate(self.labels) for number in _numbers(label)}
         rows = []
         for number, (_, target) in enumerate(examples, start=1):
-            several = self.problem_type == MULTI
-            found = [
-                indices.get(str(label), indices.get(label)) for label in (target if several else [target])
-            ]
+            labels = target if self.problem_type == MULTI else [target]
+            found = [indices.get(str(label), indices.get(label)) for label in labels]
             if None in found:
-                label = (target if several else [target])[found.index(None)]
+                label = labels[found.index(None)]
                 known = ", ".join(map(repr, self.labels[:20])) + (", ..." if len(self.labels) > 20 else "")
                 raise ValueError(
                     f"{readers.place(examples, number)} has the label {label!r}, which the model does not "
                     f"know: one of {known}"
                 )
-            rows.append(found if several else found[0])
+            rows.append(found if self.problem_type == MULTI else found[0])
         if self.problem_type == SINGLE:
             return np.array(rows, "int32")
         hot = np.zeros((len(rows), len(self.labels)), "float32")

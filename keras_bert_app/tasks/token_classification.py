@@ -195,21 +195,16 @@ class TokenClassification:
     def _indices(self, examples):
         """The index of each tag of each example, lists of int, in the scheme of the labels."""
         known, found = {label: index for index, label in enumerate(self.labels)}, []
-
-        def check(number, tags, is_known):
+        for number, (_, tags) in enumerate(examples, start=1):
+            if self.is_entities and all(map(entities.parse, tags)):
+                tags = entities.in_scheme_of(self.labels, tags)
             for word, tag in enumerate(tags, start=1):
-                if not is_known(tag):
+                if tag not in known:
                     where = readers.place(examples, number, "sentence")
                     raise ValueError(
                         f"{where}, word {word} has the tag {tag!r}, which the model does not know: "
                         f"one of {', '.join(self.labels)}"
                     )
-
-        for number, (_, tags) in enumerate(examples, start=1):
-            if self.is_entities:
-                check(number, tags, entities.parse)
-                tags = entities.in_scheme_of(self.labels, tags)
-            check(number, tags, known.__contains__)
             found.append([known[tag] for tag in tags])
         return found
 
