@@ -6,9 +6,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_bert_app import files, handles, loading
-from keras_bert_app.checkpoints import names, opening, saving, writing
-from keras_bert_app.encoder import bert_encoder, encoder_config
+from keras_bert_app import files, handles
+from keras_bert_app.checkpoints import opening, saving
+from keras_bert_app.encoder import encoder_config
 
 TOLERANCE = 1e-5
 BATCH, LENGTH, PREDICTIONS = 3, 17, 4
@@ -71,7 +71,7 @@ def convert(
     If they differ by more than `tolerance`, nothing is left at `target`.
 
     Args:
-        source: see `open_checkpoint`; or a run folder of `finetune`.
+        source: see `open_checkpoint`.
         target: folder to be written; must not exist.
         format: see `save_checkpoint`.
         tolerance: largest absolute difference of any output.
@@ -124,20 +124,6 @@ def convert(
 
 def _read(source, format, kept, ignore, offline):
     """The preprocessor, or None, the encoder and the model, float32; all heads; labels and problem type."""
-    if (Path(str(source)) / "model.keras").is_file():
-        run = loading.load(source)
-        config = encoder_config(run.model)
-        encoder = bert_encoder(config, "float32")
-        model = run.task.build(encoder, 0.0)
-        values = dict(writing.stored(run.model, names.KERAS_BERT_APP, config))
-        for variable in model.weights:
-            if variable.path in values:
-                variable.assign(values[variable.path])
-        problem_type = getattr(run.task, "problem_type", None)
-        if problem_type == "single_label_classification":  # as everybody supposes
-            problem_type = None
-        answers = {"labels": run.labels, "problem_type": problem_type}
-        return run.preprocessor, encoder, model, writing.heads_of(model), answers
     checkpoint = handles.open_checkpoint(source, offline)
     preprocessor = None
     if checkpoint.tokenizer:

@@ -4,7 +4,7 @@ import dataclasses
 import warnings
 from pathlib import Path
 
-from keras_bert_app import downloads
+from keras_bert_app import downloads, run_folder
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpoints import opening, tfhub
 from keras_bert_app.checkpoints.checkpoint import fill
@@ -74,8 +74,8 @@ def open_checkpoint(handle, offline=False):
 
             - a local folder or archive (`.tar.gz`, `.tar`, `.zip`) with a Hugging Face model, a
               checkpoint of Google's or of the Model Garden, a TF-Hub encoder, a KerasHub preset,
-              or what `save_checkpoint` wrote; or the prefix of a TensorFlow checkpoint,
-              `".../bert_model.ckpt"`.
+              what `save_checkpoint` wrote, or what `finetune` did; or the prefix of a TensorFlow
+              checkpoint, `".../bert_model.ckpt"`.
             - `"https://tfhub.dev/..."`, `"kaggle://..."`, `"hf://..."`, `"gs://..."` or
               `"https://....tar.gz"`; see `download`.
             - a short name, such as `"bert_base_en_uncased"`: `keras-bert models` lists them.
@@ -100,11 +100,8 @@ def open_checkpoint(handle, offline=False):
         preprocess, encoder = (downloads.download(item, offline) for item in handle)
         return tfhub.read(encoder, preprocess)
     folder = downloads.download(handle, offline)
-    if all((folder / name).is_file() for name in ("model.keras", "history.json")):
-        raise ValueError(
-            f"{folder} is a run folder: `kba.load` takes it, and so does `keras-bert convert {folder} NEW "
-            "--format huggingface`, which makes a checkpoint of it"
-        )
+    if run_folder.is_one(folder):
+        return run_folder.open_checkpoint(folder)
     return opening.open_folder(folder)
 
 

@@ -1,15 +1,10 @@
 """Models that answer, from run folders and from checkpoints of any format."""
 
-import json
-import tempfile
 from pathlib import Path
 
-import keras
-
-from keras_bert_app import files, handles
+from keras_bert_app import files, handles, run_folder
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpoints import sentence_transformers
-from keras_bert_app.registry import custom_objects
 from keras_bert_app.runtimes import FORMATS, Runtime
 from keras_bert_app.task_model import TaskModel
 from keras_bert_app.tasks import get_task, replaced, task_class, task_names
@@ -103,30 +98,7 @@ def _of_checkpoint(checkpoint, name, options):
 
 def _load_run(folder, options):
     """The model in a run folder of `finetune`."""
-    for name in ("config.json", "model.keras"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is no fine-tuned model: there is no {name}. Give a run folder")
-    try:
-        config, labels = (_read_json(folder / name) for name in ("config.json", "labels.json"))
-        if not isinstance(config, dict) or "task" not in config:
-            raise ValueError("config.json names no task")
-        text_model = keras.saving.load_model(
-            folder / "model.keras", custom_objects=custom_objects(), compile=False
-        )
-        preprocessor = next(layer for layer in text_model.layers if hasattr(layer, "tokenizer"))
-        model = next(layer for layer in text_model.layers if isinstance(layer, keras.Model))
-        kept = {**config["options"], **({} if labels is None else {"labels": labels})}
-        task = get_task(config["task"], **kept)
-        if hasattr(task, "labels") and len(labels or "1") != model.output_shape[-1]:
-            number = "is missing" if labels is None else f"has {len(labels)} labels"
-            raise ValueError(f"labels.json {number}, the model {model.output_shape[-1]}")
-    except Exception as error:  # what a damaged archive raises depends on which byte is wrong
-        message = str(error).strip().split("\n")[0]
-        if getattr(error, "errno", None) is not None:  # not the file's fault: a full temporary folder, say
-            raise OSError(
-                f"cannot load {folder}: {message}. Free space in {tempfile.gettempdir()}"
-            ) from error
-        raise ValueError(f"{folder} is damaged or no fine-tuned model: {message}. Train it again") from error
+    task, preprocessor, model = run_folder.read(folder)
     return TaskModel(replaced(task, options), preprocessor, model)
 
 
@@ -141,7 +113,7 @@ def _is_exported(folder):
     """True for what `export` has written for another runtime."""
     if not any((folder / name).is_file() for name, _ in FORMATS.values()):
         return False
-    config = _read_json(folder / "config.json")
+    config = run_folder.read_json(folder / "config.json")
     return isinstance(config, dict) and "format" in config  # others put an ONNX model beside the weights
 
 
@@ -152,7 +124,7 @@ def _load_exported(folder, options):
     from keras_bert_app.preprocessing.tokenizer import BertTokenizer
 
     try:
-        config, labels = (_read_json(folder / name) for name in ("config.json", "labels.json"))
+        config, labels = (run_folder.read_json(folder / name) for name in ("config.json", "labels.json"))
         task = get_task(config["task"], **config["options"], **({} if labels is None else {"labels": labels}))
         tokenizer = BertTokenizer(**tokenizers.from_huggingface(folder))
         preprocessor = BertPreprocessor(tokenizer, **config["preprocessor"])
@@ -166,8 +138,3 @@ def _load_exported(folder, options):
     found = TaskModel(changed, preprocessor, Runtime(kind, folder, *names))
     found.uses_outputs_of(changed)
     return found
-
-
-def _read_json(path):
-    """What is in a JSON file, None if there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -320,6 +320,11 @@ def test_the_pooling_is_kept_in_training(tmp_path):
         kba.load(tmp_path / "run", options={"pooling": "max"})
     with pytest.raises(ValueError, match="normalize=True: the model was built with False"):
         model(["a"], normalize=True)
+    with pytest.warns(UserWarning, match="run/model.keras has no pooler"):  # it was not trained
+        again = kba.finetune(
+            "sentence-similarity", pairs(8), model=tmp_path / "run", output=tmp_path / "again", epochs=1
+        )
+    assert (again.task.pooling, again.task.normalize) == ("cls", False)
     task = SentenceSimilarity(pooling="mean")
     model = kba.finetune(task, pairs(8), model=folder, output=tmp_path / "mean", epochs=1)
     assert (model.task.pooling, model.task.normalize) == ("mean", False)

@@ -263,10 +263,20 @@ def test_a_loaded_pair_is_trained_in_place(tmp_path):
         finetune(tmp_path, model=(preprocessor, encoder), sequence_length=33, output=tmp_path / "other")
 
 
-def test_a_run_folder_is_no_checkpoint(run_folder):
-    for use in (kba.from_pretrained, lambda folder: kba.embed_words(["a film"], folder)):
-        with pytest.raises(ValueError, match=r"is a run folder: `kba\.load` takes it.*keras-bert convert"):
-            use(run_folder)
+def test_a_run_folder_is_a_checkpoint(tmp_path, run_folder):
+    checkpoint = kba.open_checkpoint(run_folder)
+    assert (checkpoint.heads, checkpoint.labels) == (("text_classifier",), ["negative", "positive"])
+    trained, texts = kba.load(run_folder), ["the great film", "the terrible film"]
+    preprocessor, classifier = kba.from_pretrained(run_folder, head="text_classifier")
+    logits = trained.model.predict_on_batch(preprocessor(texts))
+    np.testing.assert_allclose(classifier.predict_on_batch(preprocessor(texts)), logits, atol=1e-6)
+    np.testing.assert_array_equal(  # and what it learned goes into the next training
+        finetune(tmp_path, reviews(10), model=str(run_folder), epochs=1, learning_rate=1e-9, sequence_length=None)
+        .model.get_layer("word_embeddings").embeddings.numpy().round(4),
+        trained.model.get_layer("word_embeddings").embeddings.numpy().round(4),
+    )  # fmt: skip
+    [found] = kba.embed_words(["a film"], run_folder)
+    assert found["words"] == ["a", "film"]
 
 
 def test_weights_and_labels_of_numpy(tmp_path):

@@ -50,6 +50,7 @@ class Checkpoint:
         mlm_activation: of the masked language model's dense layer. Defaults to that of the encoder.
         mlm_epsilon: of its layer normalization. Defaults to that of the encoder.
         problem_type: of a classifier, in the words of Hugging Face; or None.
+        sentence_encoder: dict of the `pooling` and `normalize` with which it was trained, or empty.
     """
 
     format: str
@@ -63,6 +64,7 @@ class Checkpoint:
     mlm_activation: str | None = None
     mlm_epsilon: float | None = None
     problem_type: str | None = None
+    sentence_encoder: dict = dataclasses.field(default_factory=dict)
 
     @property
     def heads(self):

@@ -84,7 +84,7 @@ class SentenceSimilarity:
 
     def started(self, checkpoint):
         """The task with the pooling of the checkpoint, where none is given."""
-        said = sentence_transformers.pooling(checkpoint.tensors.path.parent)
+        said = checkpoint.sentence_encoder or sentence_transformers.pooling(checkpoint.tensors.path.parent)
         said = {"pooling": "mean", "normalize": True} | said
         given = {name: value for name, value in said.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **given)
