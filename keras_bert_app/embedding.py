@@ -117,15 +117,13 @@ def search(queries, corpus, k=10):
 
 def _best(block, start, k, scores, indices):
     """The best of a block of scores, and of those found before, which stand first in the corpus."""
-    if block.shape[1] > k:
-        # The kth largest, and all that are as large: which of the equal ones, the order below decides.
-        least = np.partition(block, -k, axis=1)[:, -k]
-        width = int((block >= least[:, None]).sum(axis=1).max())
-        columns = np.sort(np.argpartition(-block, width - 1, axis=1)[:, :width], axis=1)
-    else:
-        columns = np.broadcast_to(np.arange(block.shape[1]), block.shape)
-    scores = np.concatenate([scores, np.take_along_axis(block, columns, axis=1)], axis=1)
-    indices = np.concatenate([indices, start + columns], axis=1)
+    # Of a later block few are greater than the kth that was found before it.
+    rows, columns = np.nonzero(block > (scores[:, -1:] if scores.shape[1] == k else -np.inf))
+    places = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    shape = len(block), places.max(initial=-1) + 1
+    found = np.full(shape, -np.inf, "float32"), np.zeros(shape, "int64")
+    found[0][rows, places], found[1][rows, places] = block[rows, columns], start + columns
+    scores, indices = (np.concatenate(both, axis=1) for both in zip((scores, indices), found, strict=True))
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(indices, order, axis=1)
 
