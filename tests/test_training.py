@@ -270,11 +270,11 @@ def test_a_run_folder_is_a_checkpoint(tmp_path, run_folder):
     preprocessor, classifier = kba.from_pretrained(run_folder, head="text_classifier")
     logits = trained.model.predict_on_batch(preprocessor(texts))
     np.testing.assert_allclose(classifier.predict_on_batch(preprocessor(texts)), logits, atol=1e-6)
-    np.testing.assert_array_equal(  # and what it learned goes into the next training
-        finetune(tmp_path, reviews(10), model=str(run_folder), epochs=1, learning_rate=1e-9, sequence_length=None)
-        .model.get_layer("word_embeddings").embeddings.numpy().round(4),
-        trained.model.get_layer("word_embeddings").embeddings.numpy().round(4),
-    )  # fmt: skip
+    # What it learned goes into the next training.
+    again = finetune(tmp_path, reviews(10), model=str(run_folder), epochs=1, learning_rate=1e-9)
+    before, after = (weights(model)[:5] for model in (trained, again))
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_allclose(new, old, atol=1e-5)
     [found] = kba.embed_words(["a film"], run_folder)
     assert found["words"] == ["a", "film"]
 
