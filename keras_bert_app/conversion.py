@@ -1,6 +1,7 @@
 """Convert a checkpoint from one format to another, and measure what it changed."""
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import keras
@@ -138,9 +139,14 @@ def _read(source, format, kept, ignore, offline):
 
 
 def _build(checkpoint, head, ignore=()):
-    """The encoder and the model of a checkpoint, with its pooler, if it has one, though no head needs it."""
-    encoder, model = checkpoint.build(head, "float32", ignore)
-    if checkpoint.name_of("pooler/kernel") and not any(v.path.startswith("pooler/") for v in model.weights):
+    """The encoder and the model of a checkpoint, and the pooler of the file, though no head needs it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* has no pooler")
+        encoder, model = checkpoint.build(head, "float32", ignore)
+    if not checkpoint.name_of("pooler/kernel"):
+        if model is encoder:
+            model = keras.Model(encoder.input, {"sequence_output": encoder.output["sequence_output"]})
+    elif not any(v.path.startswith("pooler/") for v in model.weights):
         found = model.output if isinstance(model.output, dict) else {"logits": model.output}
         model = keras.Model(model.input, {**found, "pooled_output": encoder.output["pooled_output"]})
     return encoder, model

@@ -1,7 +1,6 @@
 """Vectors of texts, the search among them, and vectors of words."""
 
 import numbers
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -26,10 +25,10 @@ def embed(texts, model=DEFAULT, batch_size=32):
 
     Args:
         texts: list of str.
-        model: what `finetune("sentence-similarity", ...)` or `load` returned, its run folder, or any
-            handle of `from_pretrained`, or its result `(preprocessor, encoder)`. The handle of a model of
-            sentence-transformers brings its pooling and length along; of any other BERT, and of a pair, the
-            vector is the mean of the word pieces.
+        model: what `finetune("sentence-similarity", ...)` or `load` returned, or any handle of
+            `from_pretrained`, or its result `(preprocessor, encoder)`. A run folder of sentence-similarity
+            and a model of sentence-transformers bring their pooling and length along; of any other BERT, and
+            of a pair, the vector is the mean of the word pieces.
         batch_size: texts that go through the model together.
 
     Returns:
@@ -60,8 +59,7 @@ def _sentence_encoder(model):
         task = SentenceSimilarity()
         model = TaskModel(task, preprocessor, task.build(encoder, 0.0))
     elif not isinstance(model, TaskModel):
-        is_run = not isinstance(model, tuple) and (Path(model) / "model.keras").is_file()
-        model = load(model, task=None if is_run else TASK)
+        model = load(model, task=TASK)
     if model.task.name != TASK:
         raise ValueError(f"the model is for {model.task.name}: give one for {TASK}, or a pretrained BERT")
     return model

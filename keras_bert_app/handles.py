@@ -31,7 +31,8 @@ def from_pretrained(
             address of a model, a local folder or archive. Defaults to `"bert_mini_reviews"`, a BERT
             of 4 layers of 256 that comes with the package.
         sequence_length: word pieces of the longest input. Defaults to what the preprocessing model
-            of a TF-Hub pair packs to, or else to the most that the encoder takes.
+            of a TF-Hub pair packs to, or to that of a run of `finetune`, or else to the most that the
+            encoder takes.
         dtype: Keras dtype policy of the encoder, such as `"mixed_bfloat16"`. Defaults to
             `keras.config.dtype_policy()`.
         head: None for the encoder alone, or the head that the weights have too: `"pretrainer"`,
@@ -67,7 +68,9 @@ def from_pretrained(
 
 
 def open_checkpoint(handle, offline=False):
-    """What a handle names, before any weight is read: its format, config, tokenizer, heads and labels.
+    """What a handle names: its format, config, tokenizer, heads and labels.
+
+    No weight is read before it is needed, but for those of a run folder.
 
     Args:
         handle: one of
@@ -101,7 +104,7 @@ def open_checkpoint(handle, offline=False):
         return tfhub.read(encoder, preprocess)
     folder = downloads.download(handle, offline)
     if run_folder.is_one(folder):
-        return run_folder.open_checkpoint(folder)
+        return run_folder.as_checkpoint(folder)
     return opening.open_folder(folder)
 
 
@@ -164,7 +167,7 @@ def build_preprocessor(checkpoint, sequence_length=None):
     if sequence_length is None:
         sequence_length = min(checkpoint.sequence_length or longest, longest)
     _check_length(sequence_length, longest)
-    return BertPreprocessor(tokenizer, sequence_length)
+    return BertPreprocessor(tokenizer, sequence_length, truncation=checkpoint.truncation or "longest_first")
 
 
 def check_sequence_length(sequence_length, encoder):

@@ -1,8 +1,6 @@
 """Models that answer, from run folders and from checkpoints of any format."""
 
-from pathlib import Path
-
-from keras_bert_app import files, handles, run_folder
+from keras_bert_app import downloads, files, handles, run_folder
 from keras_bert_app.bundled import DEFAULT
 from keras_bert_app.checkpoints import sentence_transformers
 from keras_bert_app.runtimes import FORMATS, Runtime
@@ -49,13 +47,18 @@ def load(handle=None, offline=False, task=None, options=None):
     if handle is None and task is None:
         raise ValueError("give the run folder of a fine-tuned model, or a task, such as task='fill-mask'")
     handle = DEFAULT if handle is None else handle
-    if handle != DEFAULT and not isinstance(handle, tuple):  # which a TF-Hub pair is
-        folder = _newest(Path(handle))
-        if _is_exported(folder) or any((folder / name).is_file() for name in ("labels.json", "model.keras")):
-            model = (_load_exported if _is_exported(folder) else _load_run)(folder, options)
+    if not isinstance(handle, tuple):  # which a TF-Hub pair is
+        handle = downloads.download(handle, offline)
+        folder = _newest(handle)
+        if _is_exported(folder):
+            model = _load_exported(folder, options)
             if task not in (None, model.task.name):
                 raise ValueError(f"{folder} is a model for {model.task.name}: {task} needs another")
             return model
+        if run_folder.is_one(folder):
+            trained, preprocessor, model = run_folder.read(folder)
+            if task in (None, trained.name):
+                return TaskModel(replaced(trained, options), preprocessor, model)
     checkpoint = handles.open_checkpoint(handle, offline)
     return _of_checkpoint(checkpoint, task or _task_of(checkpoint), options)
 
@@ -94,12 +97,6 @@ def _of_checkpoint(checkpoint, name, options):
     if hasattr(task, "labels") and len(task.labels or "1") != model.output_shape[-1]:
         raise ValueError(f"labels={task.labels!r}: {where} has {model.output_shape[-1]} outputs, name each")
     return TaskModel(task, handles.build_preprocessor(checkpoint, length), model)
-
-
-def _load_run(folder, options):
-    """The model in a run folder of `finetune`."""
-    task, preprocessor, model = run_folder.read(folder)
-    return TaskModel(replaced(task, options), preprocessor, model)
 
 
 def _newest(folder):

@@ -1,7 +1,6 @@
 """What a training leaves behind."""
 
 import json
-import resource
 import shutil
 import sys
 import tempfile
@@ -19,8 +18,6 @@ from keras_bert_app.progress import plot_history
 from keras_bert_app.registry import custom_objects
 from keras_bert_app.tasks import get_task
 
-NEEDED = ("config.json", "model.keras")
-
 
 def facts(packages):
     """The versions of some packages, and the most memory that the process has used so far.
@@ -31,6 +28,8 @@ def facts(packages):
     Returns:
         dict with `peak_memory_mib` and `versions`.
     """
+    import resource  # Windows has none
+
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on a Mac, KiB on Linux
     return {
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit,
@@ -53,8 +52,14 @@ def write_history(folder, history, unfinished):
 
 
 def is_one(folder):
-    """True for a folder that `TaskModel.save` has written; it may be damaged."""
-    return all((folder / name).is_file() for name in NEEDED)
+    """True for a folder that `TaskModel.save` has written, damaged or not."""
+    if not any((folder / name).is_file() for name in ("labels.json", "model.keras")):
+        return False
+    try:
+        config = read_json(folder / "config.json")
+    except ValueError:
+        return True
+    return not isinstance(config, dict) or "model_type" not in config  # which Hugging Face's have
 
 
 def read(folder):
@@ -71,7 +76,7 @@ def read(folder):
         ValueError: one is damaged.
         OSError: one cannot be read.
     """
-    for name in NEEDED:
+    for name in ("config.json", "model.keras"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no fine-tuned model: there is no {name}. Give a run folder")
     try:
@@ -98,7 +103,7 @@ def read(folder):
     return task, preprocessor, model
 
 
-def open_checkpoint(folder):
+def as_checkpoint(folder):
     """What `TaskModel.save` has written, as a `Checkpoint`; see `read`."""
     task, preprocessor, model = read(folder)
     config = encoder_config(model)
@@ -107,19 +112,21 @@ def open_checkpoint(folder):
     tokenizer = {**preprocessor.tokenizer.get_config(), "vocabulary": preprocessor.tokenizer.vocabulary}
     problem_type = getattr(task, "problem_type", None)
     mlm_activation, mlm_epsilon = mlm_numbers(model)
+    pooling = {name: getattr(task, name, None) for name in ("pooling", "normalize")}
     return Checkpoint(
-        "keras_bert_app",
-        config,
-        {name: value for name, value in tokenizer.items() if name not in ("name", "trainable", "dtype")},
-        tensors,
-        KERAS_BERT_APP.names(config.num_hidden_layers),
-        KERAS_BERT_APP.leftovers,
-        getattr(task, "labels", None),
-        preprocessor.sequence_length,
-        mlm_activation,
-        mlm_epsilon,
-        None if problem_type == "single_label_classification" else problem_type,  # as everybody supposes
-        {name: getattr(task, name) for name in ("pooling", "normalize") if hasattr(task, name)},
+        format="keras_bert_app",
+        config=config,
+        tokenizer={k: v for k, v in tokenizer.items() if k not in ("name", "trainable", "dtype")},
+        tensors=tensors,
+        names=KERAS_BERT_APP.names(config.num_hidden_layers),
+        leftovers=KERAS_BERT_APP.leftovers,
+        labels=getattr(task, "labels", None),
+        sequence_length=preprocessor.sequence_length,
+        truncation=preprocessor.truncation,
+        mlm_activation=mlm_activation,
+        mlm_epsilon=mlm_epsilon,
+        problem_type=None if problem_type == "single_label_classification" else problem_type,  # the default
+        sentence_encoder={name: value for name, value in pooling.items() if value is not None},
     )
 
 

@@ -79,9 +79,11 @@ def finetune(
             the more wrong answers there are to each with in-batch negatives.
         learning_rate: the highest learning rate.
         sequence_length: word pieces of the longest input. Defaults to 128 for a handle, for question
-            answering to 384, or the most that its encoder takes, and to the preprocessor's own otherwise.
+            answering to 384, or what `from_pretrained` gives it if that is less, and to the preprocessor's
+            own otherwise.
         truncation: what is cut of longer ones, such as `"head_tail"`, see `BertPreprocessor`; None for the
-            preprocessor's own, for a handle `"longest_first"`. What a task reads in windows is not cut.
+            preprocessor's own, which is `"longest_first"` for a handle, but for a run folder. What a task
+            reads in windows is not cut.
         seed: of the head's weights, the order of the examples and dropout.
         precision: `"float32"`, the default, or `"mixed_bfloat16"`; only for a handle.
         warmup: share of the steps in which the learning rate rises.

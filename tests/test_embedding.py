@@ -74,8 +74,11 @@ def test_embed(pretrained, run_folder, monkeypatch):
     np.testing.assert_allclose(kba.embed(texts, kba.from_pretrained(pretrained)), found, atol=1e-6)
     with pytest.raises(ValueError, match="text 1: the text is empty"):
         kba.embed(["a", ""], model)
+    np.testing.assert_allclose(  # of a run of another task too
+        kba.embed(texts, run_folder), kba.embed(texts, kba.from_pretrained(run_folder)), atol=1e-6
+    )
     with pytest.raises(ValueError, match="the model is for text-classification: give one for sentence-sim"):
-        kba.embed(texts, run_folder)
+        kba.embed(texts, kba.load(run_folder))
 
 
 @pytest.mark.parametrize("combine", ["sum", "mean", "concat"])

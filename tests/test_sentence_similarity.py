@@ -325,6 +325,8 @@ def test_the_pooling_is_kept_in_training(tmp_path):
             "sentence-similarity", pairs(8), model=tmp_path / "run", output=tmp_path / "again", epochs=1
         )
     assert (again.task.pooling, again.task.normalize) == ("cls", False)
+    kba.convert(tmp_path / "run", tmp_path / "converted")
+    assert kba.open_checkpoint(tmp_path / "converted").name_of("pooler/kernel") is None
     task = SentenceSimilarity(pooling="mean")
     model = kba.finetune(task, pairs(8), model=folder, output=tmp_path / "mean", epochs=1)
     assert (model.task.pooling, model.task.normalize) == ("mean", False)

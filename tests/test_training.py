@@ -277,6 +277,19 @@ def test_a_run_folder_is_a_checkpoint(tmp_path, run_folder):
         np.testing.assert_allclose(new, old, atol=1e-5)
     [found] = kba.embed_words(["a film"], run_folder)
     assert found["words"] == ["a", "film"]
+    folder = write_trainable(tmp_path / "bert")
+    (folder / "model.keras").write_bytes(b"")  # beside a config.json of Hugging Face's it is something else
+    assert kba.open_checkpoint(folder).format == "huggingface"
+
+
+def test_a_run_keeps_its_options_by_any_handle(tmp_path):
+    pairs = [((text, "a film"), label) for text, label in reviews(20)]
+    finetune(tmp_path, pairs, epochs=1, truncation="head_tail")
+    for handle in (str(tmp_path / "run"), (tmp_path / "run").as_uri()):
+        model = kba.load(handle)
+        assert (model.task.pairs, model.preprocessor.truncation) == (True, "head_tail")
+        preprocessor, _ = kba.from_pretrained(handle)
+        assert (preprocessor.truncation, preprocessor.sequence_length) == ("head_tail", 16)
 
 
 def test_weights_and_labels_of_numpy(tmp_path):

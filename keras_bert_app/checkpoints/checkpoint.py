@@ -46,7 +46,7 @@ class Checkpoint:
             see `names.Table`.
         leftovers: pattern of the names of tensors that are no weights.
         labels: list of a classifier's labels, or None.
-        sequence_length: what the preprocessing was made for, or None.
+        sequence_length, truncation: of the preprocessing that belongs to it, or None.
         mlm_activation: of the masked language model's dense layer. Defaults to that of the encoder.
         mlm_epsilon: of its layer normalization. Defaults to that of the encoder.
         problem_type: of a classifier, in the words of Hugging Face; or None.
@@ -61,6 +61,7 @@ class Checkpoint:
     leftovers: str
     labels: list | None = None
     sequence_length: int | None = None
+    truncation: str | None = None
     mlm_activation: str | None = None
     mlm_epsilon: float | None = None
     problem_type: str | None = None
