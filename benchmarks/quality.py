@@ -10,8 +10,8 @@ defaults for all else. Hugging Face's is `Trainer` with its own, as in its `run_
 and are measured by `evaluate`: what Hugging Face trained is saved, read with `kba.load`, and run in float32,
 as ours is.
 
-Ours has a warm-up by default, a tenth of the steps in which the learning rate rises, Hugging Face's has none;
-with `--sides "ours without warm-up" "Hugging Face"` neither has.
+Ours has a warm-up by default, a tenth of the steps in which the learning rate rises, but for tokens;
+Hugging Face's has none. `--sides "ours without warm-up"` and `"ours with warm-up"` have what they say.
 
 Every run is a process of its own. Its figures are added to the file of `--results` as soon as it is done,
 and what is there is not run again. The table has the mean of the seeds and the standard deviation.
@@ -26,7 +26,11 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-OURS = {"ours": {}, "ours without warm-up": {"warmup": 0.0}}  # arguments of `finetune`
+OURS = {  # arguments of `finetune`
+    "ours": {},
+    "ours without warm-up": {"warmup": 0.0},
+    "ours with warm-up": {"warmup": 0.1},
+}
 THEIRS = "Hugging Face"
 
 

@@ -99,7 +99,10 @@ def finetune(
         typer.Option(help="At most so many word pieces a step, with padding, in the place of --batch-size."),
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-5,
-    warmup: Annotated[float, typer.Option(help="Share of the steps in which it rises.")] = 0.1,
+    warmup: Annotated[
+        float | None,
+        typer.Option(help="Share of the steps in which it rises; 0.1, for token-classification 0."),
+    ] = None,
     sequence_length: Annotated[
         int | None,
         typer.Option(

@@ -88,6 +88,7 @@ def test_from_data_to_a_fresh_process(tmp_path):
     assert [(row["start"], row["end"], row["text"]) for row in answer["entities"]] == [(4, 15, "cast acting")]
     loaded = kba.load(tmp_path / "run")
     assert loaded.task == model.task
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]["warmup"] == 0
     texts = [text, *TEXTS]
     assert loaded(texts) == model(texts)
     path = kba.export(loaded, tmp_path / "exported")

@@ -65,7 +65,7 @@ def test_learns_and_saves(run_folder):
     )
     config = json.loads((run_folder / "config.json").read_text())
     assert config["task"] == "text-classification"
-    assert config["recipe"]["epochs"] == 6
+    assert (config["recipe"]["epochs"], config["recipe"]["warmup"]) == (6, 0.1)
     assert config["train_examples"] == 140
     assert (run_folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 

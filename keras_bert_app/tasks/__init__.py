@@ -39,6 +39,7 @@ Some have more to say:
 * `fixed`: the names of options that are part of the model once it is built.
 * `model_inputs`: the names of the text inputs of `model.keras`, if they are not `text_inputs`.
 * `least_batch`: the fewest examples of a batch from which it can learn.
+* `warmup`: the share of the steps in which the learning rate rises, if it is not that of `finetune`.
 * `started(checkpoint)`: the task with what the checkpoint says that a training starts from.
 * `by_name`: True if a checkpoint of somebody else is of this task only if the user says so.
 * `prepared(preprocessor)`: the preprocessor that it needs.
