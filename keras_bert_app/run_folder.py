@@ -94,7 +94,7 @@ def read(folder):
             number = "is missing" if labels is None else f"has {len(labels)} labels"
             raise ValueError(f"labels.json {number}, the model {model.output_shape[-1]}")
     except Exception as error:  # what a damaged archive raises depends on which byte is wrong
-        message = str(error).strip().split("\n")[0]
+        message = str(error).strip().split("\n")[0].rstrip(".")
         if getattr(error, "errno", None) is not None:  # not the file's fault: a full temporary folder, say
             raise OSError(
                 f"cannot load {folder}: {message}. Free space in {tempfile.gettempdir()}"
