@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_bert_app.fusing import fused, fuses
+from keras_bert_app.lean import is_lean
 
 PACKAGE = "keras_bert_app"
 
@@ -27,6 +28,21 @@ def gelu_erf(x):
 def in_training(activation):
     """What gives the same as an activation, and has a cheaper gradient; itself if there is none."""
     return IN_TRAINING.get(activation, activation)
+
+
+def in_inference(activation):
+    """What gives the same as an activation; in `lean_models` as TensorFlow makes it a part of the product
+    before it, where its numbers are wide even if `x` is not."""
+    return IN_INFERENCE.get(activation, activation) if is_lean() else activation
+
+
+def _part_gelu_tanh(x):
+    # The constant beside the square: elsewhere TensorFlow moves it, and then does not know the form.
+    return 0.5 * x * (1.0 + ops.tanh((2 / math.pi) ** 0.5 * (x + x * (0.044715 * ops.square(x)))))
+
+
+def _part_gelu_erf(x):
+    return 0.5 * x * (1.0 + ops.erf(x * 0.5**0.5))
 
 
 def _with_slope(function):
@@ -71,4 +87,5 @@ def _gelu_erf(x):
     return 0.5 * x * above, 0.5 * above + x * density
 
 
+IN_INFERENCE = {gelu_tanh: _part_gelu_tanh, gelu_erf: _part_gelu_erf}
 IN_TRAINING = {gelu_tanh: _gelu_tanh, gelu_erf: _gelu_erf}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from keras_bert_app import __version__, files, formats, loading, runtimes, serving_ops, warm_up
 from keras_bert_app.lean import lean_models
+from keras_bert_app.precision import in_stored
 from keras_bert_app.task_model import TaskModel
 
 # What the SavedModel is, for `inspect`: beside the warm-up requests, where Serving reads no more than those.
@@ -92,6 +93,7 @@ def _write_saved_model(model, folder):
     import keras
 
     archive = keras.export.ExportArchive()
+    model = TaskModel(model.task, model.preprocessor, in_stored(model.model))
     endpoints = signatures(model)
     # The endpoint brings its variables along; `track` would write each of them a second time.
     for name, (function, signature) in endpoints.items():

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_bert_app import files
 from keras_bert_app.checkpoints import tokenizers
-from keras_bert_app.registry import custom_objects
+from keras_bert_app.precision import in_float32
 from keras_bert_app.runtimes import FORMATS, Runtime, require
 from keras_bert_app.task_model import TaskModel
 from keras_bert_app.tasks import options_of
@@ -63,27 +63,6 @@ def write(model, folder, format, quantize=None, data=None, columns=None):
     written.uses_outputs_of(task)
     config["check"] = check(model, written, folder, quantize, data, columns)
     files.write_json(folder / "config.json", config)
-
-
-def in_float32(model):
-    """A functional model with the same weights that computes in float32, which the exporters need."""
-    import keras
-
-    if all(layer.compute_dtype == "float32" for layer in model.layers if layer.weights):
-        return model
-    config = _in_float32(model.get_config())
-    found = keras.Model.from_config(config, custom_objects=custom_objects())
-    found.set_weights(model.get_weights())
-    return found
-
-
-def _in_float32(config):
-    """The config of a model with other dtype policies."""
-    if isinstance(config, dict):
-        if config.get("class_name") == "DTypePolicy":
-            return {**config, "config": {**config["config"], "name": "float32"}}
-        return {key: _in_float32(value) for key, value in config.items()}
-    return [_in_float32(item) for item in config] if isinstance(config, list | tuple) else config
 
 
 def check(model, written, folder, quantize, data=None, columns=None):

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_bert_app import rematerialization
-from keras_bert_app.activations import PACKAGE, gelu_erf, in_training
+from keras_bert_app.activations import PACKAGE, gelu_erf, in_inference, in_training
 from keras_bert_app.dense import Dense
 from keras_bert_app.dropout import Dropout
 from keras_bert_app.fusing import fuses
@@ -288,7 +288,7 @@ class TransformerBlock(keras.layers.Layer):
         x = tokens.rows(x)
         attended, attentions = self.attention.of_rows(x, tokens, return_attentions)
         x = self.attention_norm.of_sum(x, attended, self.drop, training)
-        activation = in_training(self.activation) if training else self.activation
+        activation = (in_training if training else in_inference)(self.activation)
         transformed = self.output_dense(activation(self.intermediate(x)))
         x = tokens.batch(self.output_norm.of_sum(x, transformed, self.drop, training))
         return (x, attentions) if return_attentions else x

@@ -3,7 +3,9 @@ import dataclasses
 import inspect
 import itertools
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,7 +14,18 @@ from conftest import data_file, run_python, write_pretrained
 from oracle import bert, gelu, gelu_new, random_tensors
 
 import keras_bert_app as kba
-from keras_bert_app import activations, dense, dropout, fusing, layers, lean, normalization, softmax, tokens
+from keras_bert_app import (
+    activations,
+    dense,
+    dropout,
+    fusing,
+    layers,
+    lean,
+    normalization,
+    profiling,
+    softmax,
+    tokens,
+)
 from keras_bert_app.config import BertConfig
 from keras_bert_app.encoder import bert_encoder, encoder_config
 
@@ -406,6 +419,56 @@ def test_gelu_and_its_gradient(dtype, tolerance):
         assert y.dtype == dtype
         np.testing.assert_allclose(tf.cast(y, "float32"), expected(x), atol=tolerance, rtol=tolerance)
         np.testing.assert_allclose(tf.cast(tape.gradient(y, given), "float32"), slope, atol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 5e-6), ("bfloat16", 0.02)])
+@pytest.mark.parametrize(
+    ("activation", "expected"), [(activations.gelu_erf, gelu), (activations.gelu_tanh, gelu_new)]
+)
+def test_gelu_in_inference(activation, expected, dtype, tolerance):
+    x = np.linspace(-9, 9, 99)
+    assert activations.in_inference(activation) is activation
+    with lean.lean_models():
+        found = activations.in_inference(activation)
+        assert found is not activation
+        y = found(keras.ops.cast(x, dtype))
+        assert activations.in_inference(keras.activations.relu) is keras.activations.relu
+    assert keras.backend.standardize_dtype(y.dtype) == dtype
+    np.testing.assert_allclose(keras.ops.cast(y, "float32"), expected(x), atol=tolerance, rtol=tolerance)
+
+
+def operations_of(function, *inputs):
+    """The kinds of operations that run in a graph of TensorFlow."""
+    import tensorflow as tf
+
+    graph = tf.function(function, autograph=False)
+    graph(*inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
+        graph(*inputs)
+        tf.profiler.experimental.stop()
+        (trace,) = Path(folder).glob("plugins/profile/*/*.xplane.pb")
+        return set(profiling.read(trace))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("activation", [activations.gelu_erf, activations.gelu_tanh])
+def test_gelu_is_a_part_of_the_product_before_it(activation, dtype):
+    import tensorflow as tf
+
+    x = tf.cast(np.random.default_rng(0).normal(size=(3, 7, 16)), dtype)
+    kernel, bias = (tf.Variable(tf.cast(tf.random.normal(shape), dtype)) for shape in ((16, 64), (64,)))
+    own = operations_of(lambda x: 1 - tf.nn.gelu(tf.nn.bias_add(x[0] @ kernel, bias), False), x)
+    if "Erf" in own:
+        pytest.skip("TensorFlow does not fuse its own GELU on this processor")
+    block = layers.TransformerBlock(2, 64, activation=activation, dtype=dtype)
+    block.build(x.shape)
+    for variable in block.variables:  # a bias of zeros is left out
+        variable.assign(np.random.default_rng(1).normal(size=variable.shape))
+    with lean.lean_models():
+        found = operations_of(lambda x, mask: block(x, mask), x, tf.ones((3, 7), "int32"))
+    assert "FusedMatMul" in found
+    assert not found & {"Erf", "Tanh", "Square"}
 
 
 @pytest.mark.parametrize(("rate", "dtype"), [

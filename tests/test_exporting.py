@@ -7,7 +7,7 @@ import pytest
 from conftest import run_python
 
 import keras_bert_app as kba
-from keras_bert_app import task_model
+from keras_bert_app import precision, task_model
 
 TEXTS = [
     "the great film",
@@ -73,6 +73,29 @@ def test_a_fresh_process_answers_with_the_numbers_of_the_keras_model(tmp_path, r
     assert len(served["errors"]) == 2  # an error, not a crash, for a text without a batch axis
     assert served["empty"] == [0, 2]
     assert b"FusedBatchNormV3" in (path / "saved_model.pb").read_bytes()  # written for inference, see `lean`
+
+
+def test_weights_in_bfloat16_are_written_so(tmp_path, pretrained):
+    import tensorflow as tf
+
+    sizes = {}
+    for policy in ("float32", "mixed_bfloat16"):
+        preprocessor, encoder = kba.from_pretrained(pretrained, sequence_length=12, dtype=policy)
+        model = task_model.TaskModel(
+            "text-classification", preprocessor, kba.text_classifier(encoder, 2), {"labels": ["no", "yes"]}
+        )
+        assert (precision.in_stored(model.model) is model.model) == (policy == "float32")
+        before = model.model.get_weights()
+        path = kba.export(model, tmp_path / policy)
+        (data,) = (path / "variables").glob("*.data*")
+        sizes[policy] = data.stat().st_size
+        served = tf.saved_model.load(path).signatures["serving_default"]
+        expected = tf.nn.softmax(model.outputs(TEXTS))
+        found = served(text=tf.constant(TEXTS))["probabilities"]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        for array, other in zip(before, model.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(array, other)  # the model itself is as it was
+    assert sizes["mixed_bfloat16"] < 0.7 * sizes["float32"]
 
 
 def test_versions(tmp_path, run_folder):

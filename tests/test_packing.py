@@ -8,6 +8,7 @@ import tensorflow as tf
 from conftest import VOCABULARY, run_python
 
 import keras_bert_app as kba
+from keras_bert_app.preprocessing import assembly, graphs
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,36 @@ def test_all_kinds_of_input_give_the_same(preprocessor, given):
     np.testing.assert_array_equal(found["input_mask"], found["input_word_ids"] != 0)
     np.testing.assert_array_equal(found["input_type_ids"], np.zeros((3, 6)))
     assert all(tensor.dtype == "int32" for tensor in found.values())
+
+
+@pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize("windows", [False, True])
+def test_what_is_called_often_becomes_a_graph(preprocessor, monkeypatch, pair, windows):
+    seen = []
+    tokenize = assembly.tokenize
+
+    def count(*given, **options):
+        seen.append(given)
+        return tokenize(*given, **options)
+
+    monkeypatch.setattr(assembly, "tokenize", count)
+
+    def ask(texts):
+        given = (texts, texts[::-1]) if pair else texts
+        found = preprocessor.windows(given, stride=2) if windows else preprocessor(given, return_offsets=True)
+        return {name: tensor.numpy().tolist() for name, tensor in found.items()}
+
+    batches = [TEXTS, TEXTS[:1], [], TEXTS + TEXTS]
+    expected = [ask(batch) for batch in batches]
+    for _ in range(graphs.OFTEN):
+        ask(TEXTS)
+    calls = len(seen)
+    assert [ask(batch) for batch in batches] == expected
+    assert len(seen) == calls  # nothing is done operation by operation, nor traced again
+    with pytest.raises(TypeError, match="text 1 is 7"):
+        preprocessor(["a", 7])
+    copy = preprocessor.replace(sequence_length=5)
+    assert copy(TEXTS)["input_mask"].shape[1] == 5
 
 
 def test_one_string_is_a_batch_of_one(preprocessor):

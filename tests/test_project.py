@@ -54,7 +54,7 @@ ORDER = [
     ["preparation", "resizing"],
     ["signatures"],
     ["tasks", "handles", "checkpointing", "registry", "run_folder"],
-    ["task_model"],
+    ["precision", "task_model"],
     ["loading"],
     ["embedding"],
     ["conversion", "pretraining_data", "pretraining_loop", "pretraining_start", "training_loop"],

@@ -137,7 +137,8 @@ def encode(preprocessor, texts):
         chunk = as_segments(texts[start : start + CHUNK])
         lengths = _append(_as_arrays(preprocessor(chunk)), rows)
         full = np.flatnonzero(lengths == preprocessor.sequence_length)
-        cut += int((_num_pieces(preprocessor, chunk, full) > preprocessor.sequence_length).sum())
+        if len(full):
+            cut += int((_num_pieces(preprocessor, chunk, full) > preprocessor.sequence_length).sum())
     return Features(rows, np.arange(len(texts)), cut=cut)
 
 

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_bert_app.preprocessing import assembly, inputs, text_report
+from keras_bert_app.preprocessing.graphs import Graphs
 from keras_bert_app.preprocessing.tokenizer import BertTokenizer
 from keras_bert_app.preprocessing.truncation import STRATEGIES, longest_first
 from keras_bert_app.preprocessing.vocabulary_file import PACKAGE
@@ -96,6 +97,7 @@ class BertPreprocessor(keras.layers.Layer):
         self.padding = padding
         self.truncation = truncation
         self.pad_to_multiple_of = pad_to_multiple_of
+        self._graphs = Graphs()
         self.built = True  # there are no weights
 
     def replace(self, **options):
@@ -113,7 +115,7 @@ class BertPreprocessor(keras.layers.Layer):
         if inputs.is_symbolic(inputs.segments_of(text)):
             return super().__call__(text, sequence_length=sequence_length, return_offsets=return_offsets)
         # Straight to TensorFlow, whatever backend Keras has.
-        return self.call(inputs.to_segments(text), sequence_length, return_offsets)
+        return self._graphs.run(self.call, inputs.to_segments(text), sequence_length, return_offsets)
 
     def _length(self, sequence_length, num_segments):
         """The length to pack to, if the special tokens and a piece of each text fit."""
@@ -175,7 +177,9 @@ class BertPreprocessor(keras.layers.Layer):
         """
         if type(stride) is not int or stride < 1:
             raise ValueError(f"stride={stride!r}: give a whole number of at least 1")
-        texts = inputs.to_segments(text)
+        return self._graphs.run(self._windows, inputs.to_segments(text), stride, sequence_length)
+
+    def _windows(self, texts, stride, sequence_length):
         length = self._length(sequence_length, len(texts))
         segments = [assembly.tokenize(self.tokenizer, text, return_offsets=True) for text in texts]
         *lengths, moving = [assembly.length_of(segment["ids"]) for segment in segments]
