@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_bert_app.fusing import fused, fuses
+from keras_bert_app.fusing import fused, fuses, on_cpu
 from keras_bert_app.lean import is_lean
 
 PACKAGE = "keras_bert_app"
@@ -31,9 +31,9 @@ def in_training(activation):
 
 
 def in_inference(activation):
-    """What gives the same as an activation; in `lean_models` as TensorFlow makes it a part of the product
-    before it, where its numbers are wide even if `x` is not."""
-    return IN_INFERENCE.get(activation, activation) if is_lean() else activation
+    """What gives the same as an activation; in `lean_models` on a CPU in a form that TensorFlow with oneDNN
+    makes a part of the product before it, on whose float32 sums it then works, even if `x` is bfloat16."""
+    return IN_INFERENCE.get(activation, activation) if is_lean() and on_cpu() else activation
 
 
 def _part_gelu_tanh(x):

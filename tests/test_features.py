@@ -119,6 +119,18 @@ def test_encode_counts_what_is_cut(pretrained, padding):
     assert features.encode(preprocessor, [("a a", "the"), ("a", "the"), ("the", "a a a")]).cut == 1
 
 
+def test_what_fits_is_tokenized_once(pretrained, monkeypatch):
+    preprocessor, _ = kba.from_pretrained(pretrained, sequence_length=6)
+    seen = []
+    monkeypatch.setattr(
+        features, "_num_pieces", lambda _, chunk, rows: seen.extend(rows) or np.full(len(rows), 6)
+    )
+    features.encode(preprocessor, ["the", "film"])
+    assert seen == []
+    features.encode(preprocessor, ["the", "the " * 9])
+    assert seen == [1]
+
+
 def test_encode_windows(pretrained):
     preprocessor, _ = kba.from_pretrained(pretrained, 6)
     found = features.encode_windows(preprocessor, ["the film", "a a a the the the film film"] * 600, stride=2)

@@ -45,7 +45,7 @@ def test_all_kinds_of_input_give_the_same(preprocessor, given):
 @pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize("windows", [False, True])
 def test_what_is_called_often_becomes_a_graph(preprocessor, monkeypatch, pair, windows):
-    seen = []
+    preprocessor, seen = preprocessor.replace(), []
     tokenize = assembly.tokenize
 
     def count(*given, **options):
@@ -66,10 +66,17 @@ def test_what_is_called_often_becomes_a_graph(preprocessor, monkeypatch, pair, w
     calls = len(seen)
     assert [ask(batch) for batch in batches] == expected
     assert len(seen) == calls  # nothing is done operation by operation, nor traced again
-    with pytest.raises(TypeError, match="text 1 is 7"):
-        preprocessor(["a", 7])
-    copy = preprocessor.replace(sequence_length=5)
-    assert copy(TEXTS)["input_mask"].shape[1] == 5
+    preprocessor.sequence_length = 5
+    assert [ask(batch) for batch in batches] != expected
+
+
+def test_graphs_are_few(preprocessor):
+    preprocessor = preprocessor.replace()
+    lengths = range(3, 3 + 2 * graphs.MOST)
+    for _ in range(graphs.OFTEN + 2):
+        for length in lengths:
+            assert preprocessor(["film " * 40], sequence_length=length)["input_mask"].shape == (1, length)
+    assert len(preprocessor._graphs._made) == graphs.MOST
 
 
 def test_one_string_is_a_batch_of_one(preprocessor):

@@ -5,7 +5,8 @@ from collections import Counter
 
 import tensorflow as tf
 
-OFTEN = 8  # calls; a graph takes some tenths of a second, and saves two to five milliseconds of each call
+OFTEN = 8  # calls; a graph takes some tenths of a second, and saves a few milliseconds of each call
+MOST = 8  # graphs
 
 
 class Graphs:
@@ -14,11 +15,12 @@ class Graphs:
     def __init__(self):
         self._calls, self._made = Counter(), {}
 
-    def run(self, function, segments, *options):
+    def run(self, function, state, segments, *options):
         """`function(segments, *options)`.
 
         Args:
-            function: of a tuple of string tensors `(batch,)`; the same name is the same function.
+            function: of a tuple of string tensors `(batch,)`.
+            state: a tuple of what else its result depends on; of another state there is another graph.
             segments: the tuple.
             options: what else it takes; a graph is made if they are whole numbers, True, False or None.
         """
@@ -26,11 +28,11 @@ class Graphs:
         constant = all(option is None or isinstance(option, numbers.Integral) for option in options)
         if not (tf.executing_eagerly() and plain and constant):
             return function(segments, *options)
-        key = function.__name__, len(segments), *options
+        key = function, state, len(segments), options
         self._calls[key] += 1
-        if self._calls[key] <= OFTEN:
-            return function(segments, *options)
         if key not in self._made:
+            if self._calls[key] <= OFTEN or len(self._made) == MOST:
+                return function(segments, *options)
             self._made[key] = tf.function(
                 lambda *segments: function(segments, *options),
                 input_signature=[tf.TensorSpec([None], tf.string)] * len(segments),

@@ -115,7 +115,11 @@ class BertPreprocessor(keras.layers.Layer):
         if inputs.is_symbolic(inputs.segments_of(text)):
             return super().__call__(text, sequence_length=sequence_length, return_offsets=return_offsets)
         # Straight to TensorFlow, whatever backend Keras has.
-        return self._graphs.run(self.call, inputs.to_segments(text), sequence_length, return_offsets)
+        return self._in_graph(self.call, text, sequence_length, return_offsets)
+
+    def _in_graph(self, function, text, *options):
+        state = self.tokenizer, *self.options.values()
+        return self._graphs.run(function, state, inputs.to_segments(text), *options)
 
     def _length(self, sequence_length, num_segments):
         """The length to pack to, if the special tokens and a piece of each text fit."""
@@ -177,7 +181,7 @@ class BertPreprocessor(keras.layers.Layer):
         """
         if type(stride) is not int or stride < 1:
             raise ValueError(f"stride={stride!r}: give a whole number of at least 1")
-        return self._graphs.run(self._windows, inputs.to_segments(text), stride, sequence_length)
+        return self._in_graph(self._windows, text, stride, sequence_length)
 
     def _windows(self, texts, stride, sequence_length):
         length = self._length(sequence_length, len(texts))
