@@ -465,18 +465,14 @@ def test_gelu_is_a_part_of_the_product_before_it(activation, dtype):
     if "Erf" in operations_of(lambda x: 1 - tf.nn.gelu(product(x), False), x):
         pytest.skip("TensorFlow does not fuse its own GELU on this processor")
     with lean.lean_models():
-        found = tf.function(lambda x: 1 - activations.in_inference(activation)(product(x)), autograph=False)(
-            x
-        )
-    wide, kernel_, bias_ = (np.array(tf.cast(tensor, "float64")) for tensor in (x[0], kernel, bias))
-    expected = {activations.gelu_erf: gelu, activations.gelu_tanh: gelu_new}[activation](
-        wide @ kernel_ + bias_
-    )
+        form = activations.in_inference(activation)
+    found = tf.function(lambda x: 1 - form(product(x)), autograph=False)(x)
+    wide, weights, shift = (np.array(tf.cast(tensor, "float64")) for tensor in (x[0], kernel, bias))
+    exact = gelu if activation is activations.gelu_erf else gelu_new
     # As exact as one rounding to bfloat16, and that of 1 - x; or as float32.
     tolerance = {"float32": 1e-5, "bfloat16": 2**-8}[dtype]
-    np.testing.assert_allclose(
-        1 - np.array(tf.cast(found, "float64")), expected, atol=2 * tolerance, rtol=tolerance
-    )
+    expected = 1 - exact(wide @ weights + shift)
+    np.testing.assert_allclose(tf.cast(found, "float64"), expected, atol=2 * tolerance, rtol=tolerance)
     block = layers.TransformerBlock(2, 64, activation=activation, dtype=dtype)
     block.build(x.shape)
     for variable in block.variables:  # a bias of zeros is left out
