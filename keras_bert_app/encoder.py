@@ -196,3 +196,22 @@ def encoder_layers(model):
         )
     names = [*EMBEDDINGS, "embeddings_drop", *blocks, "pooler"]
     return {name: found[name] for name in names if name in found}
+
+
+def first_output(model):
+    """What the last block makes of the first token, for a head that takes no other.
+
+    As `sequence_output[:, 0]`, but the last block computes only what that needs. Of six blocks it saves a
+    seventh of the work, of twelve a fourteenth.
+
+    Args:
+        model: an encoder, or a functional model that is built on the outputs of one.
+
+    Returns:
+        `keras.KerasTensor`, float `(batch, hidden)`.
+
+    Raises:
+        ValueError: there is no BERT of this package in the model.
+    """
+    block = [layer for name, layer in encoder_layers(model).items() if name.startswith("layer_")][-1]
+    return block(*block.input, first_only=True)

@@ -130,30 +130,38 @@ class SelfAttention(keras.layers.Layer):
         y, attentions = self.of_rows(tokens.rows(x), tokens, return_attentions)
         return (tokens.batch(y), attentions) if return_attentions else tokens.batch(y)
 
-    def of_rows(self, rows, tokens, return_attentions):
-        """What `call` returns of the rows of `tokens`, as rows, and the attention weights or None."""
+    def of_rows(self, rows, tokens, return_attentions, first=None):
+        """What `call` returns of the rows of `tokens`, as rows, and the attention weights or None.
+
+        With `first`, the first token of each text, `(batch, hidden)`, what it returns of these alone.
+        """
         hidden = rows.shape[-1]
         head_size = hidden // self.num_heads
 
-        def heads(y):
-            y = ops.reshape(tokens.batch(y), (-1, tokens.length, self.num_heads, head_size))
+        def heads(y, length=tokens.length):
+            y = ops.reshape(y, (-1, length, self.num_heads, head_size))
             return ops.transpose(y, (0, 2, 1, 3))  # (batch, heads, length, head_size)
 
-        query, key, value = heads(self.query(rows)), heads(self.key(rows)), heads(self.value(rows))
+        key, value = heads(tokens.batch(self.key(rows))), heads(tokens.batch(self.value(rows)))
+        query = heads(tokens.batch(self.query(rows))) if first is None else heads(self.query(first), 1)
         query = query * ops.cast(head_size**-0.5, query.dtype)
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # (batch, heads, length, length)
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # (batch, heads, length or 1, length)
         # As in Google's BERT, a large negative number and not -inf, so that a row without any
         # allowed token stays finite; -3e4 fits float16, and its exponential is 0 in every type.
         bias = (1.0 - ops.cast(ops.not_equal(tokens.mask, 0), scores.dtype)) * -3e4
         bias = ops.expand_dims(bias, (1, 2))
         attentions = None
-        if tokens.training and not return_attentions and fuses(hidden) and self.drop.takes_bytes:
+        fusing = tokens.training and fuses(hidden) and first is None and not return_attentions
+        if fusing and self.drop.takes_bytes:
             y = attend(scores, bias, self.drop.draw(scores), self.dropout, value)
         else:
             attentions = ops.softmax(scores + bias)
             y = ops.matmul(self.drop(attentions, training=tokens.training), value)
-        y = ops.transpose(y, (0, 2, 1, 3))  # (batch, length, heads, head_size)
-        y = tokens.rows(ops.reshape(y, (-1, tokens.length, hidden)))
+        y = ops.transpose(y, (0, 2, 1, 3))  # (batch, length or 1, heads, head_size)
+        if first is None:
+            y = tokens.rows(ops.reshape(y, (-1, tokens.length, hidden)))
+        else:
+            y = ops.reshape(y, (-1, hidden))
         return self.output_dense(y), attentions
 
     def compute_output_shape(self, x_shape, mask_shape=None):
@@ -178,12 +186,13 @@ def _freeze_parts(layer):
             part.trainable = False
 
 
-def _output_spec(layer, x, return_attentions):
-    y = keras.KerasTensor(x.shape, layer.compute_dtype)
+def _output_spec(layer, x, return_attentions, first_only=False):
+    batch, length, hidden = x.shape
+    y = keras.KerasTensor((batch, hidden) if first_only else x.shape, layer.compute_dtype)
     if not return_attentions:
         return y
-    batch, length, _ = x.shape
-    return y, keras.KerasTensor((batch, layer.num_heads, length, length), layer.compute_dtype)
+    queries = 1 if first_only else length
+    return y, keras.KerasTensor((batch, layer.num_heads, queries, length), layer.compute_dtype)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -206,10 +215,12 @@ class TransformerBlock(keras.layers.Layer):
         x: float `(batch, length, hidden)`.
         mask: `(batch, length)`, non-zero where a token may be attended to.
         return_attentions: True to get also how much each token attends to each.
+        first_only: True to get what a head on `[CLS]` takes, and to compute no more: the first token
+            attends to all, but of the others there are only the keys and values.
 
     Returns:
-        float `(batch, length, hidden)`. With `return_attentions` a pair of it and of the attention
-        weights, see `SelfAttention`.
+        float `(batch, length, hidden)`, with `first_only` `(batch, hidden)`. With `return_attentions` a pair
+        of it and of the attention weights, see `SelfAttention`, with `first_only` those of the first token.
 
     Example:
 
@@ -274,30 +285,31 @@ class TransformerBlock(keras.layers.Layer):
         parts = attention.query, attention.key, attention.value, attention.output_dense
         return dict(zip(PROJECTIONS, (*parts, self.intermediate, self.output_dense), strict=True))
 
-    def call(self, x, mask, training=None, return_attentions=False):
+    def call(self, x, mask, training=None, return_attentions=False, first_only=False):
         def forward(x, mask):
-            return self._forward(x, mask, training, return_attentions)
+            return self._forward(x, mask, training, return_attentions, first_only)
 
         if self.rematerialize and training:
             drops = {self.attention.drop: 1, self.drop: 2}  # how often each is called
             return rematerialization.recompute(self, forward, drops, x, mask)
         return forward(x, mask)
 
-    def _forward(self, x, mask, training, return_attentions):
+    def _forward(self, x, mask, training, return_attentions, first_only):
         tokens = Tokens(mask, training)
-        x = tokens.rows(x)
-        attended, attentions = self.attention.of_rows(x, tokens, return_attentions)
-        x = self.attention_norm.of_sum(x, attended, self.drop, training)
+        rows, first = tokens.rows(x), x[:, 0] if first_only else None
+        attended, attentions = self.attention.of_rows(rows, tokens, return_attentions, first)
+        x = self.attention_norm.of_sum(first if first_only else rows, attended, self.drop, training)
         activation = (in_training if training else in_inference)(self.activation)
         transformed = self.output_dense(activation(self.intermediate(x)))
-        x = tokens.batch(self.output_norm.of_sum(x, transformed, self.drop, training))
+        x = self.output_norm.of_sum(x, transformed, self.drop, training)
+        x = x if first_only else tokens.batch(x)
         return (x, attentions) if return_attentions else x
 
     def compute_output_shape(self, x_shape, mask_shape=None):
         return x_shape
 
-    def compute_output_spec(self, x, mask, training=None, return_attentions=False):
-        return _output_spec(self, x, return_attentions)
+    def compute_output_spec(self, x, mask, training=None, return_attentions=False, first_only=False):
+        return _output_spec(self, x, return_attentions, first_only)
 
     def get_config(self):
         return {

@@ -27,7 +27,8 @@ from keras_bert_app import (
     tokens,
 )
 from keras_bert_app.config import BertConfig
-from keras_bert_app.encoder import bert_encoder, encoder_config
+from keras_bert_app.encoder import bert_encoder, encoder_config, first_output
+from keras_bert_app.heads import pretrained_head
 
 CONFIG = BertConfig(
     vocab_size=61, hidden_size=10, num_hidden_layers=3, num_attention_heads=2, intermediate_size=37,
@@ -141,6 +142,82 @@ def test_lean_models_train_the_same(length, kept, rematerialize):
     for slope, other in zip(lean_slopes, slopes, strict=True):
         one, two = map(tf.convert_to_tensor, (slope, other))  # that of an embedding is a list of rows
         np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+@pytest.mark.parametrize("rematerialize", [False, True])
+@pytest.mark.parametrize(
+    "context", [contextlib.nullcontext, lean.lean_models, fusing.nothing_fused], ids=["", "lean", "unfused"]
+)
+def test_the_first_token_alone(context, rematerialize):
+    """The output and the gradients of all weights are those of a block that computes all tokens."""
+    import tensorflow as tf
+
+    config = dataclasses.replace(
+        CONFIG, hidden_size=fusing.MANY, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    encoder = bert_encoder(config, rematerialize=rematerialize)
+    models = [
+        keras.Model(encoder.input, output)
+        for output in (first_output(encoder), encoder.output["sequence_output"][:, 0])
+    ]
+    given = inputs()
+    given["input_mask"][0] = 0  # a row of padding alone
+    given["input_mask"][1, 0] = 0
+    upstream = tf.random.normal((3, fusing.MANY), seed=1)
+
+    def step(model, training):
+        with tf.GradientTape() as tape:
+            output = model(given, training=training)
+        return output, tape.gradient(output, model.trainable_variables, upstream)
+
+    for training in (False, True):
+        with context():
+            (found, slopes), (expected, others) = (
+                tf.function(step, autograph=False)(model, training) for model in models
+            )
+        np.testing.assert_allclose(found, expected, atol=5e-6)
+        for slope, other in zip(slopes, others, strict=True):
+            one, two = map(tf.convert_to_tensor, (slope, other))
+            np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-4)
+
+
+def test_heads_of_the_first_token_compute_no_other(tmp_path):
+    encoder = bert_encoder(CONFIG)
+    pooled = encoder(inputs())["pooled_output"]
+    for model, name in (
+        (kba.text_classifier(encoder, 5), "classifier"),
+        (kba.pretrainer(encoder, ["next_sentence"]), "nsp_logits"),
+        (pretrained_head(kba.pretrainer(encoder), "next_sentence"), "nsp_logits"),
+    ):
+        model.save(tmp_path / "model.keras")
+        for same in (model, keras.saving.load_model(tmp_path / "model.keras")):
+            found = same(inputs())
+            found = found[name] if isinstance(found, dict) else found
+            np.testing.assert_allclose(found, model.get_layer(name)(pooled), atol=1e-6)
+            calls = {layer["name"]: layer["inbound_nodes"] for layer in same.get_config()["layers"]}
+            assert [call["kwargs"].get("first_only", False) for call in calls["layer_2"]] == [True]
+            assert "masked_lm_positions" not in calls
+
+
+def test_a_head_takes_the_pooled_output_that_it_is_given():
+    encoder = bert_encoder(CONFIG)
+    mean = keras.ops.mean(encoder.output["sequence_output"], axis=1)
+    model = kba.text_classifier(keras.Model(encoder.input, {**encoder.output, "pooled_output": mean}), 5)
+    expected = model.get_layer("classifier")(keras.ops.mean(encoder(inputs())["sequence_output"], axis=1))
+    np.testing.assert_allclose(model(inputs()), expected, atol=1e-6)
+
+
+def test_attentions_of_the_first_token():
+    block, x = layers.TransformerBlock(num_heads=2, intermediate_size=7), np.random.normal(size=(3, 7, 10))
+    mask = inputs()["input_mask"]
+    (y, attentions), (first, of_first) = (
+        block(x, mask, return_attentions=True, first_only=only) for only in (False, True)
+    )
+    np.testing.assert_allclose(first, y[:, 0], atol=1e-6)
+    np.testing.assert_allclose(of_first, attentions[:, :, :1], atol=1e-6)
+    given = keras.Input((None, 10)), keras.Input((None,))
+    found = block(*given, return_attentions=True, first_only=True)
+    assert [tensor.shape for tensor in found] == [(None, 10), (None, 2, 1, None)]
 
 
 def test_layer_normalization_is_the_same_in_lean_models():
@@ -525,7 +602,7 @@ BACKEND = """
 import os, sys
 import keras, numpy as np
 from oracle import bert, gelu, gelu_new, random_tensors
-from test_encoder import inputs
+from test_encoder import first_output, inputs
 import keras_bert_app as kba
 from keras_bert_app import optimization
 from keras_bert_app.checkpoints import huggingface
@@ -543,6 +620,10 @@ for policy, tolerance in (("float32", 2e-6), ("mixed_bfloat16", 0.1)):
             np.testing.assert_allclose(found[row], wanted, atol=tolerance)
         found = keras.ops.convert_to_numpy(keras.ops.cast(outputs["pooled_output"], "float32"))
         np.testing.assert_allclose(found[row], pooled, atol=tolerance)
+    first = keras.Model(encoder.input, first_output(encoder))(inputs())
+    first, last = (keras.ops.cast(y, "float32") for y in (first, outputs["sequence_output"][:, 0]))
+    difference = keras.ops.convert_to_numpy(first - last)
+    assert 0 <= np.abs(difference).max() < tolerance, difference
     model = kba.text_classifier(encoder, 2)
     model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     losses = [float(model.train_on_batch(inputs(), np.array([0, 1, 1]))) for _ in range(30)]
