@@ -22,21 +22,17 @@ def on_cpu():
     return not tf.config.list_physical_devices("GPU")
 
 
-def is_wide(width):
-    """True in graphs of TensorFlow on a CPU, if rows of `width` are wide enough for XLA to pay."""
-    if width is None or width < MANY or not on_cpu():
+def fuses(width):
+    """True if `fused` is to be used: in graphs of TensorFlow on a CPU, for rows wide enough for XLA to pay.
+
+    Other backends either compile all, or nothing.
+    """
+    is_off = getattr(_state, "is_off", False)
+    if is_off or width is None or width < MANY or not on_cpu():
         return False
     import tensorflow as tf
 
     return not tf.executing_eagerly()
-
-
-def fuses(width):
-    """True if `fused` is to be used for what depends on the shape of a batch: see `is_wide`.
-
-    Other backends either compile all, or nothing.
-    """
-    return not getattr(_state, "is_off", False) and is_wide(width)
 
 
 @functools.cache

@@ -5,8 +5,8 @@ import math
 import keras
 from keras import ops
 
+from keras_bert_app import fusing
 from keras_bert_app.activations import PACKAGE
-from keras_bert_app.fusing import is_wide
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -51,7 +51,9 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class FusedAdamW(keras.optimizers.AdamW):
-    """AdamW that goes through each large variable once in a step, in graphs of TensorFlow on a CPU.
+    """AdamW that with TensorFlow updates all small variables together, of which a BERT has many.
+
+    In graphs on a CPU it goes through each large one once in a step.
 
     Its arguments are those of `keras.optimizers.AdamW`, but for `amsgrad`.
 
@@ -66,76 +68,108 @@ class FusedAdamW(keras.optimizers.AdamW):
             raise ValueError("amsgrad=True: take keras.optimizers.AdamW, this one has none")
         super().build(variables)
 
+    # What follows takes over from Keras where there is one replica.
+
     def _apply_weight_decay(self, variables):
-        if not _is_one_replica():  # or else `update_step` does it
+        if not _is_one_replica():
             super()._apply_weight_decay(variables)
 
     def _clip_gradients(self, gradients):
-        """Pairs of a gradient and the numbers of the step, for `update_step`, or clipped gradients."""
-        if not _is_one_replica() or self.clipnorm or not self.global_clipnorm:
-            return super()._clip_gradients(gradients)
+        clips_later = self.global_clipnorm and _is_one_replica()
+        return gradients if clips_later else super()._clip_gradients(gradients)
+
+    def _backend_update_step(self, gradients, variables, learning_rate):
+        if not _is_one_replica():
+            super()._backend_update_step(gradients, variables, learning_rate)
+            return
         import tensorflow as tf
 
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]  # of embeddings it is sparse
-        norm = tf.linalg.global_norm([tf.cast(gradient, tf.float32) for gradient in gradients])
-        factor = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
-        factor += norm - norm  # NaN if a gradient is not finite, as in Keras
-        numbers = self._numbers(factor)
-        return [(gradient, numbers) for gradient in gradients]
+        groups = {}
+        for gradient, variable in zip(gradients, variables, strict=True):
+            groups.setdefault(self._group_of(variable), []).append((gradient, variable))
+        joined = []  # the gradients of each group
+        for (_, _, wide), pairs in groups.items():
+            dense = [tf.convert_to_tensor(gradient) for gradient, _ in pairs]  # of embeddings it is sparse
+            joined.append(_joined([tf.cast(gradient, wide) for gradient in dense]))
+        numbers = self._numbers(learning_rate, joined)
+        updates = {False: _adamw, True: _adamw}
+        if not tf.executing_eagerly():
+            # Of this step alone: TensorFlow does not call a function for whose arguments it knows a variable
+            # that is gone, as are those of a model before. What XLA compiles does not depend on the shape of
+            # a batch, hence pays in short runs too.
+            updates = {
+                is_large: tf.function(_adamw, jit_compile=is_large and fusing.on_cpu(), autograph=False)
+                for is_large in updates
+            }
+        for ((place, decays, _), pairs), gradient in zip(groups.items(), joined, strict=True):
+            places = [self._get_variable_index(variable) for _, variable in pairs]
+            moments = ([kind[at].value for at in places] for kind in (self._momentums, self._velocities))
+            values = [variable.value for _, variable in pairs]
+            decay = numbers["rate"] * (self.weight_decay or 0.0) * float(decays)
+            updates[place is not None](gradient, values, *moments, decay, **numbers)
 
-    def _numbers(self, factor):
-        """What `_adamw` takes for all variables in a step, but that some have no decay; also makes
-        `_update_of`, from whether a variable is large to `_adamw`, whose graph is made once for each shape.
+    def _group_of(self, variable):
+        """Variables of one group are updated together: its place if it is a large one, whether it decays, and
+        the type that it is updated in."""
+        is_large = math.isqrt(math.prod(variable.shape)) >= fusing.MANY
+        place = self._get_variable_index(variable) if is_large else None
+        wide = keras.backend.result_type(variable.dtype, "float32")
+        return place, self._use_weight_decay(variable), wide
 
-        It is of this step alone: TensorFlow does not call a function for whose arguments it knows a variable
-        that is gone, as are those of a model before.
-        """
+    def _numbers(self, learning_rate, gradients):
+        """What `_adamw` takes for all variables in a step."""
         import tensorflow as tf
 
         step = tf.cast(self.iterations + 1, tf.float32)
+        rate, factor = tf.cast(learning_rate, tf.float32), tf.constant(1.0)
+        if self.global_clipnorm:
+            norm = tf.linalg.global_norm([tf.cast(gradient, tf.float32) for gradient in gradients])
+            factor = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
+            factor += norm - norm  # NaN if a gradient is not finite, as in Keras
         corrections = 1.0 - self.beta_1**step, 1.0 - self.beta_2**step
-        rate = self.learning_rate * tf.sqrt(corrections[1]) / corrections[0]
-        decay = self.learning_rate * (self.weight_decay or 0.0)
-        numbers = decay, factor, rate, self.beta_1, self.beta_2, self.epsilon
-        updates = {False: _adamw}
-        if not tf.executing_eagerly():
-            updates = {wide: tf.function(_adamw, jit_compile=wide, autograph=False) for wide in (False, True)}
-        self._update_of = updates.__getitem__
-        return [tf.cast(number, tf.float32) for number in numbers]
-
-    def update_step(self, gradient, variable, learning_rate):
-        if not _is_one_replica():
-            return super().update_step(gradient, variable, learning_rate)
-        import tensorflow as tf
-
-        gradient, numbers = gradient if isinstance(gradient, tuple) else (gradient, self._numbers(1.0))
-        decay, *others = numbers
-        place = self._get_variable_index(variable)
-        moments = self._momentums[place].value, self._velocities[place].value
-        decay = decay if self._use_weight_decay(variable) else tf.zeros_like(decay)
-        # It does not depend on the shape of a batch, hence is compiled in short runs too.
-        update = self._update_of(is_wide(math.isqrt(math.prod(variable.shape))))
-        update(tf.convert_to_tensor(gradient), variable, *moments, decay, *others)
+        numbers = {"factor": factor, "rate": rate, "scale": tf.sqrt(corrections[1]) / corrections[0]}
+        rest = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        return numbers | {name: tf.constant(number, tf.float32) for name, number in rest.items()}
 
 
-def _adamw(gradient, variable, momentum, velocity, decay, factor, rate, beta_1, beta_2, epsilon):
-    """Updates a `tf.Variable` and its moments. The assignments are part of the function: outside they would
-    wait until it has run for all variables, and the new values of all would be in memory beside the old."""
+def _adamw(gradient, variables, momentums, velocities, decay, factor, rate, scale, beta_1, beta_2, epsilon):
+    """Updates lists of `tf.Variable` and of their moments from their joined gradients.
+
+    The assignments are part of the function: outside they would wait until it has run for all variables, and
+    the new values of all would be in memory beside the old.
+    """
     import tensorflow as tf
 
-    wide = keras.backend.result_type(variable.dtype.name, "float32")
-    gradient, value, old_momentum, old_velocity = (
-        tf.cast(tf.convert_to_tensor(x), wide) for x in (gradient, variable, momentum, velocity)
-    )
-    numbers = decay, factor, rate, beta_1, beta_2, epsilon
-    decay, factor, rate, beta_1, beta_2, epsilon = (tf.cast(number, wide) for number in numbers)
+    wide = keras.backend.result_type(variables[0].dtype.name, "float32")
+    targets = variables, momentums, velocities
+    value, momentum, velocity = (tf.cast(_joined(list(map(tf.convert_to_tensor, x))), wide) for x in targets)
+    numbers = gradient, decay, factor, rate * scale, beta_1, beta_2, epsilon
+    gradient, decay, factor, rate, beta_1, beta_2, epsilon = (tf.cast(number, wide) for number in numbers)
     gradient = gradient * factor
-    new_momentum = old_momentum + (gradient - old_momentum) * (1.0 - beta_1)
-    new_velocity = old_velocity + (tf.square(gradient) - old_velocity) * (1.0 - beta_2)
+    momentum += (gradient - momentum) * (1.0 - beta_1)
+    velocity += (tf.square(gradient) - velocity) * (1.0 - beta_2)
     value -= value * decay
-    value -= new_momentum * rate / (tf.sqrt(new_velocity) + epsilon)
-    for target, new in ((variable, value), (momentum, new_momentum), (velocity, new_velocity)):
-        target.assign(tf.cast(new, target.dtype))
+    value -= momentum * rate / (tf.sqrt(velocity) + epsilon)
+    for kind, new in zip(targets, (value, momentum, velocity), strict=True):
+        for target, part in zip(kind, _parted(new, [variable.shape for variable in variables]), strict=True):
+            target.assign(tf.cast(part, target.dtype))
+
+
+def _joined(tensors):
+    """Tensors in a row, or the only one as it is: of a flat one XLA makes twice the work."""
+    import tensorflow as tf
+
+    return tensors[0] if len(tensors) == 1 else tf.concat([tf.reshape(x, (-1,)) for x in tensors], 0)
+
+
+def _parted(x, shapes):
+    """What `_joined` has joined."""
+    import tensorflow as tf
+
+    if len(shapes) == 1:
+        return [x]
+    parts = tf.split(x, [math.prod(shape) for shape in shapes])
+    return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _is_one_replica():

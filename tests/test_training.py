@@ -245,7 +245,8 @@ def test_collapse_is_named(tmp_path):
 
 
 def test_mixed_precision(tmp_path):
-    model = finetune(tmp_path, precision="mixed_bfloat16", examples=reviews(140))
+    options = {"precision": "mixed_bfloat16", "epochs": 8, "learning_rate": 1e-2}
+    model = finetune(tmp_path, reviews(140), **options)
     assert model.model.get_layer("layer_0").compute_dtype == "bfloat16"
     assert model.evaluate(reviews(140))["accuracy"] > 0.9
 
@@ -315,14 +316,11 @@ def test_both_ends_of_a_long_text(tmp_path):
 
 
 def test_data_sorted_by_label_are_no_collapse(tmp_path):
+    options = {"epochs": 1, "sequence_length": 32, "learning_rate": 1e-2}
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        model = finetune(
-            tmp_path, sorted(reviews(1120), key=lambda row: row[1]), epochs=1, sequence_length=32
-        )
-        finetune(
-            tmp_path, reviews(1024), reviews(1), epochs=1, sequence_length=32, output=tmp_path / "alternating"
-        )
+        model = finetune(tmp_path, sorted(reviews(1120), key=lambda row: row[1]), **options)
+        finetune(tmp_path, reviews(1024), reviews(1), output=tmp_path / "alternating", **options)
     assert model.evaluate(reviews(100))["accuracy"] > 0.9
 
 
@@ -456,11 +454,15 @@ def test_decay_spares_biases_and_normalization(pretrained):
 
 def test_one_step_of_adamw_by_hand():
     """Warm-up, decoupled decay and clipping, against the formulas of the papers."""
-    kernel, bias = (keras.Variable(np.array([3.0, -4.0]), name=name) for name in ("kernel", "bias"))
+    start = np.array([3.0, -4.0])
+    kernel, bias = (
+        keras.Variable(start, name=name, dtype=dtype)
+        for name, dtype in (("kernel", "float32"), ("bias", "float64"))
+    )
     optimizer = optimization.adamw(0.1, total_steps=10, warmup=0.0, weight_decay=0.5)
     optimizer.build([kernel, bias])
     gradient = np.array([6.0, 8.0])
-    optimizer.apply([keras.ops.array(gradient), keras.ops.array(gradient)], [kernel, bias])
+    optimizer.apply([keras.ops.array(gradient, v.dtype) for v in (kernel, bias)], [kernel, bias])
     clipped = gradient / np.sqrt(2 * 100)
     m, v = 0.1 * clipped, 0.001 * clipped**2
     step = 0.1 * (m / 0.1) / (np.sqrt(v / 0.001) + 1e-6)
@@ -470,12 +472,13 @@ def test_one_step_of_adamw_by_hand():
 
 @pytest.mark.parametrize(("in_a_graph", "accumulation"), [(True, None), (False, None), (True, 2)])
 def test_adamw_takes_the_same_steps_as_that_of_keras(in_a_graph, accumulation):
-    """Also for a variable that is large enough to be compiled, and for the gradient of an embedding."""
+    """Of one large enough to be compiled, of small ones, which are updated together, and of embeddings."""
     import tensorflow as tf
 
     random = np.random.default_rng(0)
-    values = [random.normal(size=shape) for shape in ((600, 500), (7,), (30, 3))]
-    paths = ("kernel", "bias", "embeddings")
+    shapes = ((600, 500), (7,), (30, 3), (5,), (), (2, 9), (3, 2))
+    values = [random.normal(size=shape) for shape in shapes]
+    paths = ("kernel", "bias", "embeddings", "bias_1", "bias_2", "kernel_1", "kernel_2")
     ids = tf.constant([3, 5, 3])
     ours, theirs = (
         [keras.Variable(value, name=name) for value, name in zip(values, paths, strict=True)]
@@ -490,10 +493,12 @@ def test_adamw_takes_the_same_steps_as_that_of_keras(in_a_graph, accumulation):
 
     def some_steps(taking, variables):
         def step():
-            kernel, bias, embeddings = values = [variable.value for variable in variables]
+            kernel, bias, embeddings, *others = values = [variable.value for variable in variables]
             with tf.GradientTape() as tape:
                 loss = tf.reduce_sum(tf.sin(kernel)) + tf.reduce_sum(tf.square(bias))
                 loss += tf.reduce_sum(tf.exp(tf.gather(embeddings, ids)))
+                for other in others:
+                    loss += tf.reduce_sum(tf.cos(other) + tf.sin(other))
             taking.apply(tape.gradient(loss, values), variables)
 
         taking.build(variables)
