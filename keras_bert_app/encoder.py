@@ -116,6 +116,7 @@ def bert_encoder(config, dtype=None, output_attentions=False, rematerialize=Fals
         name="pooler",
         dtype=dtype,
     )(x[:, 0])  # (batch, hidden)
+    pooled.is_of_bert_encoder = True  # see `pooled_alone`
     outputs = {"pooled_output": pooled, "sequence_output": x, "encoder_outputs": encoder_outputs}
     if output_attentions:
         outputs["attentions"] = attentions
@@ -198,20 +199,21 @@ def encoder_layers(model):
     return {name: found[name] for name in names if name in found}
 
 
-def first_output(model):
-    """What the last block makes of the first token, for a head that takes no other.
+def pooled_alone(pooled, model):
+    """A `pooled_output` for a head that takes nothing else: the last block computes only what it needs.
 
-    As `sequence_output[:, 0]`, but the last block computes only what that needs. Of six blocks it saves a
-    seventh of the work, of twelve a fourteenth.
+    Of six blocks that saves a seventh of the work, of twelve a fourteenth.
 
     Args:
-        model: an encoder, or a functional model that is built on the outputs of one.
+        pooled: the `pooled_output` of an encoder.
+        model: the encoder, or a functional model that is built on the outputs of one.
 
     Returns:
-        `keras.KerasTensor`, float `(batch, hidden)`.
-
-    Raises:
-        ValueError: there is no BERT of this package in the model.
+        `keras.KerasTensor` `(batch, hidden)` of the same numbers; `pooled` itself if it is not one that
+        `bert_encoder` has made, but that of a model that was loaded from a file, or of the user's own.
     """
-    block = [layer for name, layer in encoder_layers(model).items() if name.startswith("layer_")][-1]
-    return block(*block.input, first_only=True)
+    if not getattr(pooled, "is_of_bert_encoder", False):
+        return pooled
+    found = encoder_layers(model)
+    block = [layer for name, layer in found.items() if name.startswith("layer_")][-1]
+    return found["pooler"](block(*block.input, first_only=True))

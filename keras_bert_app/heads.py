@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_bert_app.activations import PACKAGE
 from keras_bert_app.dropout import Dropout
-from keras_bert_app.encoder import ACTIVATIONS, encoder_config, first_output
+from keras_bert_app.encoder import ACTIVATIONS, encoder_config, pooled_alone
 from keras_bert_app.normalization import LayerNorm
 
 PRETRAINING_HEADS = ("masked_lm", "next_sentence")
@@ -100,7 +100,8 @@ def pretrainer(encoder, heads=PRETRAINING_HEADS, activation=None, epsilon=None):
         x = words(x, reverse=True)  # (batch, predictions, vocab_size)
         outputs["mlm_logits"] = Bias(name="mlm_logits", dtype="float32")(x)
     if "next_sentence" in heads:
-        pooled = _pooled(encoder) if len(heads) == 1 else encoder.output["pooled_output"]
+        pooled = encoder.output["pooled_output"]
+        pooled = pooled if "masked_lm" in heads else pooled_alone(pooled, encoder)
         outputs["nsp_logits"] = _dense(2, "nsp_logits")(pooled)
     return keras.Model(inputs, outputs, name="pretrainer")
 
@@ -124,8 +125,8 @@ def pretrained_head(model, head):
     if head == "masked_lm":
         return keras.Model(model.input, model.output[output], name=head)
     inputs = {name: tensor for name, tensor in model.input.items() if name != "masked_lm_positions"}
-    pooled = model.get_layer("pooler")(first_output(model))
-    return keras.Model(inputs, model.get_layer("nsp_logits")(pooled), name=head)
+    logits = model.get_layer("nsp_logits")
+    return keras.Model(inputs, logits(pooled_alone(logits.input, model)), name=head)
 
 
 def mlm_numbers(model):
@@ -171,7 +172,7 @@ def text_classifier(encoder, num_classes, dropout=0.1):
     Reference: [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 4.1.
     """
     _check_classes(num_classes)
-    x = Dropout(dropout, name="classifier_drop")(_pooled(encoder))
+    x = Dropout(dropout, name="classifier_drop")(pooled_alone(encoder.output["pooled_output"], encoder))
     return keras.Model(encoder.input, _dense(num_classes, "classifier")(x), name="text_classifier")
 
 
@@ -269,14 +270,6 @@ def sentence_encoder(encoder, pooling="mean", normalize=True):
     if normalize:
         x = ops.normalize(x)
     return keras.Model(encoder.input, x, name="sentence_encoder")
-
-
-def _pooled(encoder):
-    """`pooled_output` alone: if it is the encoder's own, without the rest of the last block."""
-    pooled, layers = encoder.output["pooled_output"], {layer.name: layer for layer in encoder.layers}
-    if "pooler" not in layers or pooled is not layers["pooler"].output:
-        return pooled
-    return layers["pooler"](first_output(encoder))
 
 
 def _check_classes(num_classes):

@@ -84,13 +84,15 @@ class FusedAdamW(keras.optimizers.AdamW):
             return
         import tensorflow as tf
 
+        # As Keras hands them on: exclusions from the decay go by the names of TensorFlow.
+        variables = [v.value if isinstance(v, keras.Variable) else v for v in variables]
         groups = {}
         for gradient, variable in zip(gradients, variables, strict=True):
             groups.setdefault(self._group_of(variable), []).append((gradient, variable))
         joined = []  # the gradients of each group
-        for (_, _, wide), pairs in groups.items():
+        for (_, _, dtype), pairs in groups.items():
             dense = [tf.convert_to_tensor(gradient) for gradient, _ in pairs]  # of embeddings it is sparse
-            joined.append(_joined([tf.cast(gradient, wide) for gradient in dense]))
+            joined.append(_joined([tf.cast(gradient, _wide(dtype)) for gradient in dense]))
         numbers = self._numbers(learning_rate, joined)
         updates = {False: _adamw, True: _adamw}
         if not tf.executing_eagerly():
@@ -104,17 +106,16 @@ class FusedAdamW(keras.optimizers.AdamW):
         for ((place, decays, _), pairs), gradient in zip(groups.items(), joined, strict=True):
             places = [self._get_variable_index(variable) for _, variable in pairs]
             moments = ([kind[at].value for at in places] for kind in (self._momentums, self._velocities))
-            values = [variable.value for _, variable in pairs]
+            values = [variable for _, variable in pairs]
             decay = numbers["rate"] * (self.weight_decay or 0.0) * float(decays)
             updates[place is not None](gradient, values, *moments, decay, **numbers)
 
     def _group_of(self, variable):
         """Variables of one group are updated together: its place if it is a large one, whether it decays, and
-        the type that it is updated in."""
+        its type."""
         is_large = math.isqrt(math.prod(variable.shape)) >= fusing.MANY
         place = self._get_variable_index(variable) if is_large else None
-        wide = keras.backend.result_type(variable.dtype, "float32")
-        return place, self._use_weight_decay(variable), wide
+        return place, self._use_weight_decay(variable), variable.dtype.name
 
     def _numbers(self, learning_rate, gradients):
         """What `_adamw` takes for all variables in a step."""
@@ -140,7 +141,7 @@ def _adamw(gradient, variables, momentums, velocities, decay, factor, rate, scal
     """
     import tensorflow as tf
 
-    wide = keras.backend.result_type(variables[0].dtype.name, "float32")
+    wide = _wide(variables[0].dtype.name)
     targets = variables, momentums, velocities
     value, momentum, velocity = (tf.cast(_joined(list(map(tf.convert_to_tensor, x))), wide) for x in targets)
     numbers = gradient, decay, factor, rate * scale, beta_1, beta_2, epsilon
@@ -153,6 +154,11 @@ def _adamw(gradient, variables, momentums, velocities, decay, factor, rate, scal
     for kind, new in zip(targets, (value, momentum, velocity), strict=True):
         for target, part in zip(kind, _parted(new, [variable.shape for variable in variables]), strict=True):
             target.assign(tf.cast(part, target.dtype))
+
+
+def _wide(dtype):
+    """The type in which a variable is updated."""
+    return keras.backend.result_type(dtype, "float32")
 
 
 def _joined(tensors):

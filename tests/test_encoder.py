@@ -27,7 +27,7 @@ from keras_bert_app import (
     tokens,
 )
 from keras_bert_app.config import BertConfig
-from keras_bert_app.encoder import bert_encoder, encoder_config, first_output
+from keras_bert_app.encoder import bert_encoder, encoder_config, pooled_alone
 from keras_bert_app.heads import pretrained_head
 
 CONFIG = BertConfig(
@@ -156,10 +156,8 @@ def test_the_first_token_alone(context, rematerialize):
         CONFIG, hidden_size=fusing.MANY, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
     encoder = bert_encoder(config, rematerialize=rematerialize)
-    models = [
-        keras.Model(encoder.input, output)
-        for output in (first_output(encoder), encoder.output["sequence_output"][:, 0])
-    ]
+    pooled = encoder.output["pooled_output"]
+    models = [keras.Model(encoder.input, output) for output in (pooled_alone(pooled, encoder), pooled)]
     given = inputs()
     given["input_mask"][0] = 0  # a row of padding alone
     given["input_mask"][1, 0] = 0
@@ -199,12 +197,20 @@ def test_heads_of_the_first_token_compute_no_other(tmp_path):
             assert "masked_lm_positions" not in calls
 
 
-def test_a_head_takes_the_pooled_output_that_it_is_given():
+def test_heads_take_the_pooled_output_that_they_are_given(tmp_path):
+    """Also one that the encoder's own pooler makes of something else, and of an encoder from a file."""
     encoder = bert_encoder(CONFIG)
-    mean = keras.ops.mean(encoder.output["sequence_output"], axis=1)
-    model = kba.text_classifier(keras.Model(encoder.input, {**encoder.output, "pooled_output": mean}), 5)
-    expected = model.get_layer("classifier")(keras.ops.mean(encoder(inputs())["sequence_output"], axis=1))
-    np.testing.assert_allclose(model(inputs()), expected, atol=1e-6)
+    sequence = keras.layers.Dense(10, name="adapter")(encoder.output["sequence_output"])
+    for pooled in (keras.ops.mean(sequence, axis=1), encoder.get_layer("pooler")(sequence[:, 0])):
+        changed = keras.Model(encoder.input, {**encoder.output, "pooled_output": pooled})
+        changed.save(tmp_path / "encoder.keras")
+        for given in (changed, keras.saving.load_model(tmp_path / "encoder.keras")):
+            expected = given(inputs())["pooled_output"]
+            for model, name in (
+                (kba.text_classifier(given, 5), "classifier"),
+                (pretrained_head(kba.pretrainer(given), "next_sentence"), "nsp_logits"),
+            ):
+                np.testing.assert_allclose(model(inputs()), model.get_layer(name)(expected), atol=1e-6)
 
 
 def test_attentions_of_the_first_token():
@@ -602,7 +608,7 @@ BACKEND = """
 import os, sys
 import keras, numpy as np
 from oracle import bert, gelu, gelu_new, random_tensors
-from test_encoder import first_output, inputs
+from test_encoder import inputs, pooled_alone
 import keras_bert_app as kba
 from keras_bert_app import optimization
 from keras_bert_app.checkpoints import huggingface
@@ -620,10 +626,9 @@ for policy, tolerance in (("float32", 2e-6), ("mixed_bfloat16", 0.1)):
             np.testing.assert_allclose(found[row], wanted, atol=tolerance)
         found = keras.ops.convert_to_numpy(keras.ops.cast(outputs["pooled_output"], "float32"))
         np.testing.assert_allclose(found[row], pooled, atol=tolerance)
-    first = keras.Model(encoder.input, first_output(encoder))(inputs())
-    first, last = (keras.ops.cast(y, "float32") for y in (first, outputs["sequence_output"][:, 0]))
-    difference = keras.ops.convert_to_numpy(first - last)
-    assert 0 <= np.abs(difference).max() < tolerance, difference
+    alone = keras.Model(encoder.input, pooled_alone(encoder.output["pooled_output"], encoder))(inputs())
+    alone, pooled = (keras.ops.cast(y, "float32") for y in (alone, outputs["pooled_output"]))
+    np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (alone, pooled)), atol=tolerance)
     model = kba.text_classifier(encoder, 2)
     model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     losses = [float(model.train_on_batch(inputs(), np.array([0, 1, 1]))) for _ in range(30)]

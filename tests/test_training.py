@@ -453,21 +453,34 @@ def test_decay_spares_biases_and_normalization(pretrained):
 
 
 def test_one_step_of_adamw_by_hand():
-    """Warm-up, decoupled decay and clipping, against the formulas of the papers."""
-    start = np.array([3.0, -4.0])
-    kernel, bias = (
-        keras.Variable(start, name=name, dtype=dtype)
-        for name, dtype in (("kernel", "float32"), ("bias", "float64"))
-    )
+    """Warm-up, decoupled decay and clipping, against the formulas of the papers, in three types."""
+    names, types = ("kernel", "bias", "gamma"), ("float32", "float64", "bfloat16")
+    start, gradient = np.array([3.0, -4.0]), np.array([6.0, 8.0])
+    variables = [keras.Variable(start, name=n, dtype=t) for n, t in zip(names, types, strict=True)]
     optimizer = optimization.adamw(0.1, total_steps=10, warmup=0.0, weight_decay=0.5)
-    optimizer.build([kernel, bias])
-    gradient = np.array([6.0, 8.0])
-    optimizer.apply([keras.ops.array(gradient, v.dtype) for v in (kernel, bias)], [kernel, bias])
-    clipped = gradient / np.sqrt(2 * 100)
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.array(gradient, dtype) for dtype in types], variables)
+    clipped = gradient / np.sqrt(3 * 100)
     m, v = 0.1 * clipped, 0.001 * clipped**2
     step = 0.1 * (m / 0.1) / (np.sqrt(v / 0.001) + 1e-6)
-    np.testing.assert_allclose(kernel.numpy(), np.array([3, -4]) * (1 - 0.1 * 0.5) - step, rtol=1e-4)
-    np.testing.assert_allclose(bias.numpy(), np.array([3, -4]) - step, rtol=1e-4)
+    kernel, bias, gamma = (np.array(variable.value, "float64") for variable in variables)
+    np.testing.assert_allclose(kernel, start * (1 - 0.1 * 0.5) - step, rtol=1e-4)
+    np.testing.assert_allclose(bias, start - step, rtol=1e-4)
+    np.testing.assert_allclose(gamma, start - step, rtol=4e-3)
+
+
+def test_adamw_knows_variables_by_the_names_of_their_layers():
+    """As that of Keras with TensorFlow; and takes TensorFlow's own variables."""
+    import tensorflow as tf
+
+    layer = keras.layers.Dense(2, name="spared", kernel_initializer="ones")
+    layer.build((None, 2))
+    for variables in (layer.weights, [variable.value for variable in layer.weights]):
+        optimizer = optimization.FusedAdamW(0.1, weight_decay=0.5)
+        optimizer.exclude_from_weight_decay(var_names=["spared"])
+        optimizer.build(variables)
+        optimizer.apply([tf.zeros(variable.shape) for variable in variables], variables)
+        np.testing.assert_array_equal(layer.kernel, np.ones((2, 2)))
 
 
 @pytest.mark.parametrize(("in_a_graph", "accumulation"), [(True, None), (False, None), (True, 2)])
