@@ -145,7 +145,7 @@ def test_a_task_model_answers_with_its_layers_as_they_are(run_folder):
     before = np.array(task.outputs(texts))
     enable_lora(task.model)
     query = task.model.get_layer("layer_0").attention.query
-    query.lora_kernel_b.assign(query.lora_kernel_b + 3.0)
+    query.lora_kernel_b.assign(query.lora_kernel_b + 30.0)
     expected = task.model.predict_on_batch(task.task.encode(task.preprocessor, texts).inputs([0, 1]))
     found = np.array(task.outputs(texts))
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -24,15 +24,15 @@ def files(tmp_path):
 COLUMNS = ("--text-column", "review", "--label-column", "stars")
 FINETUNE = (
     "finetune", "text-classification", "--train", "train.csv", "--validation", "test.csv", "--model", "bert",
-    "--output", "run", *COLUMNS, "--sequence-length", 16, "--learning-rate", 0.02, "--batch-size", 16,
-    "--epochs", 4, "--precision", "float32",
+    "--output", "run", *COLUMNS, "--sequence-length", 16, "--learning-rate", 0.01, "--batch-size", 16,
+    "--epochs", 8, "--precision", "float32",
 )  # fmt: skip
 
 
 def test_from_a_file_to_a_served_model(keras_bert, files):
     code, out, err = keras_bert(*FINETUNE)
     assert (code, out) == (0, "run\n"), err
-    assert "epoch 4/4" in err
+    assert "epoch 8/8" in err
 
     code, out, _ = keras_bert("evaluate", "run", "--data", "test.csv", *COLUMNS)
     assert code == 0

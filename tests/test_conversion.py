@@ -83,6 +83,7 @@ def test_a_run_of_finetune(run_folder, tmp_path):
     assert kba.load(tmp_path / "preset").labels == ["negative", "positive"]
 
 
+@pytest.mark.filterwarnings("ignore:the model gives all")  # so little does not teach it
 def test_a_run_in_mixed_precision(tmp_path):
     rows = reviews(20)
     kba.finetune(
