@@ -107,8 +107,8 @@ class FusedAdamW(keras.optimizers.AdamW):
             places = [self._get_variable_index(variable) for _, variable in pairs]
             moments = ([kind[at].value for at in places] for kind in (self._momentums, self._velocities))
             values = [variable for _, variable in pairs]
-            decay = numbers["rate"] * (self.weight_decay or 0.0) * float(decays)
-            updates[place is not None](gradient, values, *moments, decay, **numbers)
+            decay = tf.cast(learning_rate, tf.float32) * (self.weight_decay or 0.0) * float(decays)
+            updates[place is not None](gradient, values, *moments, decay, *numbers)
 
     def _group_of(self, variable):
         """Variables of one group are updated together: its place if it is a large one, whether it decays, and
@@ -122,18 +122,18 @@ class FusedAdamW(keras.optimizers.AdamW):
         import tensorflow as tf
 
         step = tf.cast(self.iterations + 1, tf.float32)
-        rate, factor = tf.cast(learning_rate, tf.float32), tf.constant(1.0)
+        factor = tf.constant(1.0)
         if self.global_clipnorm:
             norm = tf.linalg.global_norm([tf.cast(gradient, tf.float32) for gradient in gradients])
             factor = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
             factor += norm - norm  # NaN if a gradient is not finite, as in Keras
         corrections = 1.0 - self.beta_1**step, 1.0 - self.beta_2**step
-        numbers = {"factor": factor, "rate": rate, "scale": tf.sqrt(corrections[1]) / corrections[0]}
-        rest = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
-        return numbers | {name: tf.constant(number, tf.float32) for name, number in rest.items()}
+        rate = tf.cast(learning_rate, tf.float32) * tf.sqrt(corrections[1]) / corrections[0]
+        numbers = factor, rate, self.beta_1, self.beta_2, self.epsilon
+        return [tf.cast(number, tf.float32) for number in numbers]
 
 
-def _adamw(gradient, variables, momentums, velocities, decay, factor, rate, scale, beta_1, beta_2, epsilon):
+def _adamw(gradient, variables, momentums, velocities, decay, factor, rate, beta_1, beta_2, epsilon):
     """Updates lists of `tf.Variable` and of their moments from their joined gradients.
 
     The assignments are part of the function: outside they would wait until it has run for all variables, and
@@ -144,7 +144,7 @@ def _adamw(gradient, variables, momentums, velocities, decay, factor, rate, scal
     wide = _wide(variables[0].dtype.name)
     targets = variables, momentums, velocities
     value, momentum, velocity = (tf.cast(_joined(list(map(tf.convert_to_tensor, x))), wide) for x in targets)
-    numbers = gradient, decay, factor, rate * scale, beta_1, beta_2, epsilon
+    numbers = gradient, decay, factor, rate, beta_1, beta_2, epsilon
     gradient, decay, factor, rate, beta_1, beta_2, epsilon = (tf.cast(number, wide) for number in numbers)
     gradient = gradient * factor
     momentum += (gradient - momentum) * (1.0 - beta_1)
