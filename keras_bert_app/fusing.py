@@ -53,6 +53,11 @@ def nothing_fused():
         _state.is_off = False
 
 
+def widened(x):
+    """`x` in the type in which sums of it are made, float32 or wider."""
+    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+
+
 def row_sums(x):
     """The sum of each row, `(..., 1)`, as a product: XLA uses no vector units for the sum of a row."""
     return ops.matmul(x, ops.ones((ops.shape(x)[-1], 1), x.dtype))

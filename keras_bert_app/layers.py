@@ -152,8 +152,8 @@ class SelfAttention(keras.layers.Layer):
         bias = ops.expand_dims(bias, (1, 2))
         attentions = None
         fusing = tokens.training and fuses(hidden) and first is None and not return_attentions
-        if fusing and self.drop.takes_bytes:
-            y = attend(scores, bias, self.drop.draw(scores), self.dropout, value)
+        if fusing and self.drop.is_cheap:
+            y = attend(scores, bias, self.drop.draw_key(), self.dropout, value)
         else:
             attentions = ops.softmax(scores + bias)
             y = ops.matmul(self.drop(attentions, training=tokens.training), value)

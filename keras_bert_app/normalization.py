@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from keras_bert_app.activations import PACKAGE
-from keras_bert_app.dropout import keep
-from keras_bert_app.fusing import fused, fuses, row_sums
+from keras_bert_app.dropout import keep_chosen
+from keras_bert_app.fusing import fused, fuses, row_sums, widened
 from keras_bert_app.lean import is_lean
 
 
@@ -55,8 +55,8 @@ class LayerNorm(keras.layers.LayerNormalization):  # a subclass: all but `call` 
         Returns:
             float `(..., hidden)`.
         """
-        if training and self._is_plain and drop.takes_bytes and fuses(x.shape[-1]):
-            return _of_sum(x, y, drop.draw(y), drop.rate, self.gamma, self.beta, self.epsilon)
+        if training and self._is_plain and drop.is_cheap and fuses(x.shape[-1]):
+            return _of_sum(x, y, drop.draw_key(), drop.rate, self.gamma, self.beta, self.epsilon)
         return self(x + drop(y, training=training), training=training)
 
 
@@ -85,15 +85,15 @@ def _with_gradient(x, gamma, beta, epsilon):
     return norm(x, gamma, beta)
 
 
-def _of_sum(x, y, is_kept, rate, gamma, beta, epsilon):
-    """The same of `x + keep(y, is_kept, rate)`."""
+def _of_sum(x, y, key, rate, gamma, beta, epsilon):
+    """The same of `x + keep_chosen(y, key, rate)`."""
 
     @ops.custom_gradient
     def norm(x, y, gamma, beta):
-        value, normalized, scale = fused(_norm_of_sum)(x, y, is_kept, rate, gamma, beta, epsilon)
+        value, normalized, scale = fused(_norm_of_sum)(x, y, key, rate, gamma, beta, epsilon)
 
         def grad(upstream):
-            return fused(_norm_of_sum_slopes)(upstream, normalized, scale, gamma, is_kept, rate)
+            return fused(_norm_of_sum_slopes)(upstream, normalized, scale, gamma, key, rate)
 
         return value, grad
 
@@ -101,7 +101,7 @@ def _of_sum(x, y, is_kept, rate, gamma, beta, epsilon):
 
 
 def _norm(x, gamma, beta, epsilon):
-    wide = _widened(x)
+    wide = widened(x)
     centered = wide - _mean(wide)
     scale = ops.rsqrt(_mean(ops.square(centered)) + epsilon)
     normalized = centered * scale
@@ -110,7 +110,7 @@ def _norm(x, gamma, beta, epsilon):
 
 
 def _norm_slopes(upstream, normalized, scale, gamma):
-    y_slope, wide = _widened(upstream), _widened(normalized)
+    y_slope, wide = widened(upstream), widened(normalized)
     axes = tuple(range(len(upstream.shape) - 1))
     gamma_slope, beta_slope = ops.sum(y_slope * wide, axes), ops.sum(y_slope, axes)
     slope = y_slope * ops.cast(gamma, wide.dtype)
@@ -118,20 +118,16 @@ def _norm_slopes(upstream, normalized, scale, gamma):
     return ops.cast(slope, upstream.dtype), *(ops.cast(s, gamma.dtype) for s in (gamma_slope, beta_slope))
 
 
-def _norm_of_sum(x, y, is_kept, rate, gamma, beta, epsilon):
-    total = _widened(x) + keep(_widened(y), is_kept, rate)
+def _norm_of_sum(x, y, key, rate, gamma, beta, epsilon):
+    total = widened(x) + keep_chosen(widened(y), key, rate)
     value, normalized, scale = _norm(total, gamma, beta, epsilon)
     return ops.cast(value, x.dtype), ops.cast(normalized, x.dtype), scale
 
 
-def _norm_of_sum_slopes(upstream, normalized, scale, gamma, is_kept, rate):
-    slope, *others = _norm_slopes(_widened(upstream), normalized, scale, gamma)
-    kept = keep(slope, is_kept, rate)
+def _norm_of_sum_slopes(upstream, normalized, scale, gamma, key, rate):
+    slope, *others = _norm_slopes(widened(upstream), normalized, scale, gamma)
+    kept = keep_chosen(slope, key, rate)
     return ops.cast(slope, upstream.dtype), ops.cast(kept, upstream.dtype), *others
-
-
-def _widened(x):
-    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
 
 def _mean(x):

@@ -1,12 +1,13 @@
 """The tokens of a padded batch as the rows of a matrix, of which padding can be left out."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_bert_app.fusing import on_cpu
 from keras_bert_app.lean import is_lean
 
-ROWS = 64  # of which a training step has a multiple, for which some padding stays: XLA compiles for each
+ROWS = 64  # of which a training step has a multiple, see `filled`
 
 
 class Tokens:
@@ -60,6 +61,23 @@ class Tokens:
         return tf.gather(tf.pad(x, ((0, 1), (0, 0))) if self.training else x, self.ranks)
 
 
+def filled(tokens):
+    """The rows of a training step with so many tokens: the others are padding, of which some stays.
+
+    XLA compiles for each number of rows, so they are multiples of 64, from 4,096 on of 128, from 8,192 on of
+    256 and so on.
+
+    Args:
+        tokens: int, or array or tensor of them.
+
+    Returns:
+        The same, at least as large.
+    """
+    tokens = ops.cast(tokens, "int32")
+    doublings = ops.sum(tokens[..., None] >= ROWS * 2 ** np.arange(6, 20), axis=-1)
+    return tokens + -tokens % (ROWS * 2**doublings)
+
+
 def _without_padding(mask, training):
     """The places in the flat batch that are kept, `(tokens,)`, and the rank of each place among them.
 
@@ -72,7 +90,8 @@ def _without_padding(mask, training):
     is_kept |= ~tf.reduce_any(is_kept, axis=1, keepdims=True) | (tf.range(tf.shape(mask)[1]) == 0)
     is_kept = tf.reshape(is_kept, (-1,))
     if training:
-        missing = -tf.math.count_nonzero(is_kept, dtype=tf.int32) % ROWS
+        kept = tf.math.count_nonzero(is_kept, dtype=tf.int32)
+        missing = filled(kept) - kept
         is_kept |= tf.cumsum(tf.cast(~is_kept, tf.int32)) <= missing
     ranks = tf.cumsum(tf.cast(is_kept, tf.int32)) - 1
     others = ranks[-1] + 1 if training else tf.maximum(ranks, 0)

@@ -226,6 +226,15 @@ def test_attentions_of_the_first_token():
     assert [tensor.shape for tensor in found] == [(None, 10), (None, 2, 1, None)]
 
 
+@pytest.mark.parametrize(("number", "rows"), [
+    (0, 0), (1, 64), (64, 64), (65, 128), (4095, 4096), (4097, 4224), (8192, 8192), (8193, 8448),
+    (10**6, 1_015_808),
+])  # fmt: skip
+def test_large_steps_have_few_numbers_of_rows(number, rows):
+    assert tokens.filled(number) == rows
+    np.testing.assert_array_equal(tokens.filled(np.array([number])), [rows])
+
+
 def test_layer_normalization_is_the_same_in_lean_models():
     x = np.random.default_rng(0).normal(3, 2, (3, 7, 10)).astype("float32")
     layer = normalization.LayerNorm(epsilon=1e-12)
@@ -333,14 +342,15 @@ def test_softmax_with_dropout_and_its_gradient(dtype, tolerance):
     scores = tf.cast(random.normal(size=(2, 3, 5, 5)), dtype)
     attended, upstream = (tf.cast(random.normal(size=(2, 3, 5, 7)), dtype) for _ in range(2))
     bias = tf.cast([[0, 0, 0, 0, 0], [0, 0, 0, -3e4, -3e4]], dtype)[:, None, None]
-    is_kept = tf.constant(random.random((2, 3, 5, 5)) > 0.3)
+    key = tf.constant([17, 4_000_000_000], tf.uint32)
 
     def expected(scores, attended):
+        is_kept = dropout.chosen(scores, key, 0.3)
         weights = dropout.keep(tf.nn.softmax(tf.cast(scores + bias, "float32")), is_kept, 0.3)
         return tf.cast(weights @ tf.cast(attended, "float32"), dtype)
 
     def found(scores, attended):
-        return softmax.attend(scores, bias, is_kept, 0.3, attended)
+        return softmax.attend(scores, bias, key, 0.3, attended)
 
     results = []
     for function in (expected, found, tf.function(found)):
@@ -365,8 +375,9 @@ def test_normalization_of_a_sum_with_dropout_and_its_gradient(shape, dtype, tole
     layer.build(shape)
     layer.set_weights([random.uniform(0.5, 1.5, shape[-1]), random.normal(size=shape[-1])])
     x, y, upstream = (tf.cast(random.normal(size=shape), dtype) for _ in range(3))
-    drop, is_kept = dropout.Dropout(0.3, dtype=dtype), tf.constant(random.random(shape) > 0.3)
-    drop.draw = lambda y: is_kept
+    drop, key = dropout.Dropout(0.3, dtype=dtype), tf.constant([17, 4_000_000_000], tf.uint32)
+    drop.draw_key = lambda: key
+    drop.draw = lambda y: dropout.chosen(y, key, 0.3)
     results = []
     for context in (contextlib.nullcontext(), fusing.nothing_fused()):
 
@@ -393,11 +404,11 @@ def test_both_directions_of_attention_have_the_same_weights():
 
     random = np.random.default_rng(0)
     scores = tf.cast(random.normal(size=(2, 3, 32, 32)), "bfloat16")
-    is_kept = tf.constant(random.random((2, 3, 32, 32)) > 0.1)
+    key = tf.constant([17, 4_000_000_000], tf.uint32)
     value, ones = tf.eye(32, dtype="bfloat16", batch_shape=(2, 3)), tf.ones((2, 3, 32, 32), "bfloat16")
     with tf.GradientTape() as tape:
         tape.watch(value)
-        weights = softmax.attend(scores, tf.zeros((), "bfloat16"), is_kept, 0.1, value)
+        weights = softmax.attend(scores, tf.zeros((), "bfloat16"), key, 0.1, value)
     sums = tf.cast(tape.gradient(weights, value, output_gradients=ones)[..., 0], "float32")
     expected = tf.reduce_sum(tf.cast(weights, "float32"), axis=-2)
     assert float(tf.reduce_sum(sums) / tf.reduce_sum(expected)) == pytest.approx(1, abs=3e-4)
@@ -422,7 +433,8 @@ def test_what_is_fused_in_a_training_step(fuses):
     compiled = [name for name in graph._functions if graph._get_function(name).cached_definition.attr.get(
         "_XlaMustCompile", tf.compat.v1.AttrValue(b=False)).b]  # fmt: skip
     names = " ".join(compiled)
-    for part in ("gelu_and_slope", "_norm_of_sum_", "_norm_of_sum_slopes_", "_softmax_", "_softmax_slope_"):
+    fused = "gelu_and_slope", "_norm_of_sum_", "_norm_of_sum_slopes_", "keep_chosen", "_softmax_slope_"
+    for part in fused:
         assert (part in names) == fuses, names
 
 
@@ -582,6 +594,30 @@ def test_dropout_drops_its_share(rate, dtype):
     again = dropout.Dropout.from_config(layer.get_config())
     np.testing.assert_array_equal(calls[0], keras.ops.cast(again(x, training=True), "float32"))
     assert layer(x) is x
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.1, 0.5])
+def test_what_is_dropped_when_compiled_is_random(rate, monkeypatch):
+    """Counts of what is dropped, and of pairs of it, in standard deviations from what is expected."""
+    import tensorflow as tf
+
+    monkeypatch.setattr(fusing, "MANY", 1)
+    layer, x = dropout.Dropout(rate, seed=7), tf.ones((64, 50, 256))
+    step = tf.function(lambda x: layer(x, training=True), autograph=False)
+    calls = np.array([step(x) for _ in range(30)])
+    assert "keep_chosen" in str(list(step.get_concrete_function(x).graph._functions))
+    np.testing.assert_allclose(calls[calls != 0], 1 / (1 - rate), rtol=1e-6)
+    excess = ((calls == 0) - rate).reshape(30, -1) / (rate * (1 - rate)) ** 0.5
+    number = excess.shape[1]
+    shares = excess.sum(1) / number**0.5
+    neighbours = [(excess[:, lag:] * excess[:, :-lag]).sum(1) / number**0.5 for lag in (1, 2, 64, 256, 12800)]
+    steps = (excess[1:] * excess[:-1]).sum(1) / number**0.5
+    places = excess.sum(0) / 30**0.5
+    columns = excess.reshape(30, -1, 256).sum(1) / (number / 256) ** 0.5
+    for found in (shares, np.concatenate(neighbours), steps, places, columns):
+        assert abs(found.mean()) < 4.5 / found.size**0.5
+        assert abs(found.std() - 1) < 4.5 / (2 * found.size) ** 0.5 + 0.05
+        assert np.abs(found).max() < 6 or found is places
 
 
 def test_the_gradient_of_dropout_passes_where_nothing_was_dropped():

@@ -601,7 +601,8 @@ def test_two_replicas_learn_as_one():
 @pytest.mark.parametrize(("epochs", "is_fused"), [(2, False), (3, True)])
 def test_a_long_run_is_compiled_and_a_short_one_is_not(tmp_path, monkeypatch, epochs, is_fused):
     asked = []
-    monkeypatch.setattr(training_loop, "STEPS_OF_A_SHAPE", 15)
+    # An epoch has 160 texts of 5 word pieces, with vectors of 16; batches have one shape, one number of rows.
+    monkeypatch.setattr(training_loop, "NUMBERS_OF_A_SHAPE", 2.5 * 160 * 5 * 16 / 2)
     monkeypatch.setattr(fusing, "MANY", 1)
     monkeypatch.setattr(
         normalization, "fuses", lambda width: asked.append((fusing.fuses(width), lean.is_lean()))
