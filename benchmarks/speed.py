@@ -3,6 +3,7 @@
     pip install ".[bench,onnx,litert]"
     python benchmarks/speed.py training --size base
     python benchmarks/speed.py training
+    python benchmarks/speed.py training --size base --length 512 --sides keras_bert_app rematerialized
     python benchmarks/speed.py inference --texts TEXTS.jsonl.gz
     python benchmarks/speed.py inference --texts TEXTS.jsonl.gz --size base --number 200
     python benchmarks/speed.py inference --texts SST-2/dev.tsv.gz --column sentence
@@ -11,8 +12,9 @@ The size is that of the BERT that comes with the package, or of BERT-base.
 
 training: a step of a classifier with random weights on 16 rows of 128 random word pieces without padding,
 dropout 0.1, AdamW, gradients clipped to a norm of 1; in bfloat16 as each does it (`mixed_bfloat16`,
-`torch.autocast`) and in float32. The share is that of the speed at which the machine multiplies matrices of
-2048 x 768 by 768 x 3072, measured beside it; a step counts as three forward passes.
+`torch.autocast`) and in float32. "rematerialized" is ours with `rematerialize=True`. The share is that of the
+speed at which the machine multiplies matrices of 2048 x 768 by 768 x 3072, measured beside it; a step counts
+as three forward passes.
 
 inference: the class of each text, at most 256 word pieces. All have the same weights, the BERT that comes
 with the package or a BERT-base. All read the texts sorted by length in batches of 32 and pad a batch to its
@@ -46,7 +48,7 @@ BATCH_SIZE = 32
 PAUSE = 0.2  # seconds between two measurements: threads of the last one may still wait for work
 PRODUCTS = 20  # in a round
 WARM_UP = 3
-ROWS, LENGTH = 16, 128
+ROWS = 16
 LONGEST = 256
 PRECISIONS = ("bfloat16", "float32")
 
@@ -60,6 +62,14 @@ def main():
     parser.add_argument("--column", default="text", help="of the texts in it")
     parser.add_argument("--number", type=int, default=1000, help="texts")
     parser.add_argument("--size", choices=["bundled", "base"], default="bundled")
+    parser.add_argument("--length", type=int, default=128, help="word pieces of a row in training")
+    parser.add_argument(
+        "--sides",
+        nargs="+",
+        choices=list(TRAINING),
+        default=list(TRAINING),
+        help="in training; keras_bert_app among them",
+    )
     args = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     found = {}
@@ -67,8 +77,10 @@ def main():
         if args.kind == "training":
             for precision in PRECISIONS:
                 sides = {
-                    f"{side}, {precision}": functools.partial(train, args.size, precision)
-                    for side, train in TRAINING.items()
+                    f"{side}, {precision}": functools.partial(
+                        TRAINING[side], args.size, precision, args.length
+                    )
+                    for side in args.sides
                 }
                 sides[f"product, {precision}"] = functools.partial(multiply, precision)
                 found |= in_turns(sides, args.rounds)
@@ -79,7 +91,7 @@ def main():
             in_process(write_models, args.size, folder)
             asking = {side: functools.partial(ask_all, ask, folder, texts) for side, ask in INFERENCE.items()}
             found |= in_turns(asking, args.rounds)
-    print_table(found, in_process(work, args.size) if args.kind == "training" else None)
+    print_table(found, in_process(work, args.size, args.length) if args.kind == "training" else None)
     print(json.dumps({**vars(args), "texts": str(args.texts), "machine": machine(), "found": found}))
 
 
@@ -166,31 +178,31 @@ def config_of(size):
     )
 
 
-def work(size):
+def work(size, length):
     """Multiplications and additions of a training step for each example, as three forward passes."""
     config = config_of(size)
     hidden = config.hidden_size
     kernels = 4 * hidden**2 + 2 * hidden * config.intermediate_size
-    return 3 * 2 * config.num_hidden_layers * LENGTH * (kernels + 2 * LENGTH * hidden)
+    return 3 * 2 * config.num_hidden_layers * length * (kernels + 2 * length * hidden)
 
 
-def random_batch(config):
+def random_batch(config, length):
     """Word pieces and labels."""
     import numpy as np
 
     random = np.random.default_rng(0)
-    ids = random.integers(5, config.vocab_size, (ROWS, LENGTH)).astype("int32")
+    ids = random.integers(5, config.vocab_size, (ROWS, length)).astype("int32")
     return ids, random.integers(0, 2, ROWS).astype("int32")
 
 
-def train_keras(model, config, optimizer, names):
+def train_keras(model, config, length, optimizer, names):
     """A step of a Keras model."""
     import keras
     import numpy as np
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, jit_compile=False)
-    ids, labels = random_batch(config)
+    ids, labels = random_batch(config, length)
     batch = dict(zip(names, (ids, np.ones_like(ids), np.zeros_like(ids)), strict=True))
 
     def run():
@@ -205,18 +217,19 @@ def policy(precision):
     return {"bfloat16": "mixed_bfloat16"}.get(precision, precision)
 
 
-def train_ours(size, precision):
+def train_ours(size, precision, length, rematerialize=False):
     """A step of this package."""
     import keras_bert_app as kba
     from keras_bert_app import optimization
 
     config = config_of(size)
-    model = kba.text_classifier(kba.bert_encoder(config, dtype=policy(precision)), 2)
+    encoder = kba.bert_encoder(config, rematerialize=rematerialize, dtype=policy(precision))
+    model = kba.text_classifier(encoder, 2)
     names = ("input_word_ids", "input_mask", "input_type_ids")
-    return train_keras(model, config, optimization.adamw(1e-5, 1000), names)
+    return train_keras(model, config, length, optimization.adamw(1e-5, 1000), names)
 
 
-def train_keras_hub(size, precision):
+def train_keras_hub(size, precision, length):
     """A step of KerasHub."""
     import keras
     import keras_hub
@@ -228,10 +241,10 @@ def train_keras_hub(size, precision):
     )  # fmt: skip
     model = keras_hub.models.BertTextClassifier(backbone, 2, preprocessor=None)
     optimizer = keras.optimizers.AdamW(1e-5, weight_decay=0.01, global_clipnorm=1.0)
-    return train_keras(model, config, optimizer, ("token_ids", "padding_mask", "segment_ids"))
+    return train_keras(model, config, length, optimizer, ("token_ids", "padding_mask", "segment_ids"))
 
 
-def train_transformers(attention, size, precision):
+def train_transformers(attention, size, precision, length):
     """A step of Transformers with PyTorch and one of its implementations of attention."""
     import torch
     import transformers
@@ -242,7 +255,7 @@ def train_transformers(attention, size, precision):
     )
     model = transformers.BertForSequenceClassification(theirs).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-5, weight_decay=0.01, fused=True)
-    ids, labels = (torch.tensor(array).long() for array in random_batch(config))
+    ids, labels = (torch.tensor(array).long() for array in random_batch(config, length))
     mask = torch.ones_like(ids)
 
     def run():
@@ -259,6 +272,7 @@ def train_transformers(attention, size, precision):
 
 TRAINING = {
     "keras_bert_app": train_ours,
+    "rematerialized": functools.partial(train_ours, rematerialize=True),
     "KerasHub": train_keras_hub,
     "Transformers": functools.partial(train_transformers, "sdpa"),
     "Transformers eager": functools.partial(train_transformers, "eager"),

@@ -33,11 +33,14 @@ class Dropout(keras.layers.Dropout):  # a subclass: all but `call` is Keras's
     Reference: [Srivastava et al., 2014](https://jmlr.org/papers/v15/srivastava14a.html)
     """
 
+    def __init__(self, rate, **kwargs):
+        super().__init__(float(rate), **kwargs)  # TensorFlow takes a number of NumPy for a tensor
+
     def call(self, x, training=False):
         if not training or not self.is_cheap:
             return super().call(x, training=training)
         if fuses(x.shape[-1]):
-            return fused(keep_chosen)(x, self.draw_key(), self.rate)
+            return _drop(x, self.draw_key(), self.rate)
         return keep(x, self.draw(x), self.rate)
 
     @property
@@ -68,6 +71,16 @@ class Dropout(keras.layers.Dropout):  # a subclass: all but `call` is Keras's
 
         seed = tf.cast(self.seed_generator.next(), tf.int32)
         return tf.random.stateless_uniform((number,), seed, minval=None, maxval=None, dtype=dtype)
+
+
+def _drop(x, key, rate):
+    """`keep_chosen`, whose backward pass finds out anew what was dropped."""
+
+    @ops.custom_gradient
+    def drop(x):
+        return fused(keep_chosen)(x, key, rate), lambda upstream: fused(keep_chosen)(upstream, key, rate)
+
+    return drop(x)
 
 
 def keep_chosen(x, key, rate):

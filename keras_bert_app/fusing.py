@@ -45,7 +45,10 @@ def fused(function):
 
 @contextlib.contextmanager
 def nothing_fused():
-    """Within it, or in a function that it decorates, models are called without XLA."""
+    """Within it, or in a function that it decorates, models are called without XLA.
+
+    A gradient has to be taken within it too: what is rematerialized is called once more for it.
+    """
     _state.is_off = True
     try:
         yield

@@ -153,7 +153,7 @@ class SelfAttention(keras.layers.Layer):
         attentions = None
         fusing = tokens.training and fuses(hidden) and first is None and not return_attentions
         if fusing and self.drop.is_cheap:
-            y = attend(scores, bias, self.drop.draw_key(), self.dropout, value)
+            y = attend(scores, bias, self.drop.draw_key(), self.drop.rate, value)
         else:
             attentions = ops.softmax(scores + bias)
             y = ops.matmul(self.drop(attentions, training=tokens.training), value)

@@ -14,7 +14,7 @@ def lean_models():
 
     Transformer blocks leave out padding, but for the first position of a row, in training only on a CPU. For
     what is left out they return the vector of some other token in inference, and in training, where some
-    padding stays to fill a multiple of `tokens.ROWS`, 0 without a gradient. So no answer and no loss may
+    padding stays to fill one of `tokens.ROW_NUMBERS`, 0 without a gradient. So no answer and no loss may
     depend on it. And in inference layer normalization is written as TensorFlow fuses it into one operation.
 
     It holds for its thread: not for the replicas of a `tf.distribute` strategy, which compute the same with

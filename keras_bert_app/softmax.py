@@ -9,8 +9,8 @@ from keras_bert_app.fusing import fused, row_sums, widened
 def attend(scores, bias, key, rate, value):
     """Dropout of the softmax of `scores + bias`, times `value`.
 
-    One pass over memory for the softmax, one for the dropout, one for the gradient of both. Of all that is
-    `length * length`, one tensor is kept for the backward pass: the softmax.
+    One pass over memory for the bias, one for the softmax, one for the dropout, one for the gradient of all.
+    Of all that is `length * length`, one tensor is kept for the backward pass: the softmax.
 
     Args:
         scores: float `(batch, heads, length, length)`.
@@ -43,7 +43,7 @@ def _softmax_slope(weights_slope, softmax, upstream, y, key, rate):
     """The gradient of the scores, and the weights once more.
 
     The sum over a row of the weights' gradient times the weights is that of `upstream * y`, which are
-    shorter ([Dao et al., 2022](https://arxiv.org/abs/2205.14135), appendix B.2).
+    shorter ([Dao et al., 2022](https://arxiv.org/abs/2205.14135), appendix B.2); it is as exact as `y`.
     """
     is_kept, wide = chosen(softmax, key, rate), widened(softmax)
     mean = row_sums(widened(upstream) * widened(y))

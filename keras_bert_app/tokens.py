@@ -7,7 +7,17 @@ from keras import ops
 from keras_bert_app.fusing import on_cpu
 from keras_bert_app.lean import is_lean
 
-ROWS = 64  # of which a training step has a multiple, see `filled`
+
+def _row_numbers(step):
+    """Multiples of a step up to 64 of them, then of twice the step up to twice as many, and so on."""
+    return step * np.concatenate(
+        [np.arange(32), *(np.arange(32, 64) << doublings for doublings in range(16))]
+    )
+
+
+# Of the rows of a training step: XLA compiles for each. 64, 128 and so on, from 4,096 every 128th, from 8,192
+# every 256th.
+ROW_NUMBERS = _row_numbers(64)
 
 
 class Tokens:
@@ -61,23 +71,6 @@ class Tokens:
         return tf.gather(tf.pad(x, ((0, 1), (0, 0))) if self.training else x, self.ranks)
 
 
-def filled(tokens):
-    """The rows of a training step with so many tokens: the others are padding, of which some stays.
-
-    XLA compiles for each number of rows, so they are multiples of 64, from 4,096 on of 128, from 8,192 on of
-    256 and so on.
-
-    Args:
-        tokens: int, or array or tensor of them.
-
-    Returns:
-        The same, at least as large.
-    """
-    tokens = ops.cast(tokens, "int32")
-    doublings = ops.sum(tokens[..., None] >= ROWS * 2 ** np.arange(6, 20), axis=-1)
-    return tokens + -tokens % (ROWS * 2**doublings)
-
-
 def _without_padding(mask, training):
     """The places in the flat batch that are kept, `(tokens,)`, and the rank of each place among them.
 
@@ -91,7 +84,10 @@ def _without_padding(mask, training):
     is_kept = tf.reshape(is_kept, (-1,))
     if training:
         kept = tf.math.count_nonzero(is_kept, dtype=tf.int32)
-        missing = filled(kept) - kept
+        numbers = tf.constant(ROW_NUMBERS, tf.int32)
+        missing = (
+            numbers[tf.searchsorted(numbers, kept[None])[0]] - kept
+        )  # at most: there may be less padding
         is_kept |= tf.cumsum(tf.cast(~is_kept, tf.int32)) <= missing
     ranks = tf.cumsum(tf.cast(is_kept, tf.int32)) - 1
     others = ranks[-1] + 1 if training else tf.maximum(ranks, 0)

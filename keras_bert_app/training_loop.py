@@ -7,12 +7,12 @@ import keras
 import numpy as np
 
 from keras_bert_app.checkpointing import SaveState, leave, stop_signals
-from keras_bert_app.encoder import encoder_config
+from keras_bert_app.encoder import encoder_layers
 from keras_bert_app.feeding import Feed
 from keras_bert_app.fusing import nothing_fused
 from keras_bert_app.lean import lean_models
 from keras_bert_app.progress import FitProgress, describe, say, speeds
-from keras_bert_app.tokens import filled
+from keras_bert_app.tokens import ROW_NUMBERS
 
 # Numbers in the tokens' vectors of all layers, from which on XLA has saved the time that it took to compile
 # for a shape: some 0.3 s, for 35 us a token of six layers of 384 on two cores of an AMD EPYC.
@@ -58,8 +58,10 @@ class TrainingLoop:
             list of dicts, one for each epoch: loss, metric, speed.
         """
         start = self._restore()
-        config = encoder_config(self.result.model)
-        fusing = _fusing(features.amounts(batches[0]), len(batches), config)
+        layers = encoder_layers(self.result.model)
+        blocks = sum(name.startswith("layer_") for name in layers)
+        width = blocks * layers["word_embeddings"].output_dim
+        fusing = _fusing(features.amounts(batches[0]), len(batches), width)
         # No loss depends on what the encoder returns for padding, see `tasks`.
         with stop_signals() as self.stopped, fusing, lean_models():
             self._run_epochs(features, targets, batches, held_out, *start)
@@ -144,16 +146,16 @@ class TrainingLoop:
             self.events.log(step, values)
 
 
-def _fusing(amounts, epochs, config):
+def _fusing(amounts, epochs, width):
     """The context of a run: in a short one, what would be compiled for each shape does not pay.
 
     Args:
         amounts: what `Features.amounts` gives for the first epoch.
         epochs: of the run.
-        config: `BertConfig` of the encoder.
+        width: numbers in the vectors of a token, of all layers.
     """
     batches = set(zip(amounts["examples"], amounts["positions"], strict=True))  # for attention
-    rows = set(np.array(filled(amounts["tokens"])))  # for all else
-    numbers = epochs * float(amounts["tokens"].sum()) * config.hidden_size * config.num_hidden_layers
-    pays = numbers >= NUMBERS_OF_A_SHAPE * (len(batches) + len(rows))
+    rows = ROW_NUMBERS[np.searchsorted(ROW_NUMBERS, amounts["tokens"])]
+    rows = set(np.minimum(rows, amounts["positions"]))  # for all else
+    pays = epochs * float(amounts["tokens"].sum()) * width >= NUMBERS_OF_A_SHAPE * (len(batches) + len(rows))
     return contextlib.nullcontext() if pays else nothing_fused()

@@ -645,7 +645,7 @@ LEARNED = {
 @pytest.mark.parametrize("name", tasks.task_names())
 def test_a_step_is_the_same_without_padding(tmp_path, monkeypatch, name, is_compiled):
     """No loss depends on what the encoder returns for it."""
-    rate = 1e-9 if is_compiled else 0.0  # of 1e-9 nothing is dropped, but dropout is not left out
+    rate = 1e-9 if is_compiled else 0.0  # of 1e-9 nothing is dropped here, but dropout is not left out
     dropout = {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate}
     folder = write_trainable(tmp_path / "bert", **dropout)
     monkeypatch.setattr(fusing, "MANY", 1 if is_compiled else 10**6)
@@ -656,7 +656,7 @@ def test_a_step_is_the_same_without_padding(tmp_path, monkeypatch, name, is_comp
     features = task.encode(preprocessor, [given for given, _ in examples])
     targets = task.training_targets(features, examples, None)
     before, after, kept = model.get_weights(), [], []
-    monkeypatch.setattr(tokens, "ROWS", 8)
+    monkeypatch.setattr(tokens, "ROW_NUMBERS", tokens._row_numbers(8))
     keep = tokens.Tokens._keep
     monkeypatch.setattr(tokens.Tokens, "_keep", lambda self, x: kept.append(x) or keep(self, x))
     for context in (contextlib.nullcontext(), lean.lean_models()):
