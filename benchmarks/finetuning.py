@@ -5,17 +5,18 @@
     python benchmarks/finetuning.py train.tsv.gz dev.tsv.gz --text sentence --model all-MiniLM-L6-v2
 
 All learn the same texts from the same weights, in bfloat16, with the same epochs, batches, length and
-learning rate. Ours is `kba.finetune`; Transformers' is `Trainer` with padding to the longest of a batch and
-batches of like length; KerasHub's is `BertTextClassifier.fit`, which tokenizes within it and pads to the
-length. None warms up. The time is that from the texts in memory to the saved model: tokenizing, loading the
-weights, compiling, training. Imports are not counted. Every run is a process of its own, the sides take
-turns, and the table has the medians of the rounds, also of the speed as a share of ours in the same round,
-and the highest memory of that process. The accuracy, of the saved model in another process and in the
-precision in which it loads, is that on all texts of TEST, its mean over the rounds, each of which has a seed
-of its own.
+learning rate. Ours is `kba.finetune`; Transformers' is `Trainer` with padding to the longest of a batch, with
+batches of like length and with batches at random, as ours are where texts are few; KerasHub's is
+`BertTextClassifier.fit`, which tokenizes within it and pads to the length. None warms up. The time is that
+from the texts in memory to the saved model: tokenizing, loading the weights, compiling, training. Imports are
+not counted. Every run is a process of its own, the sides take turns, and the table has the medians of the
+rounds, also of the speed as a share of ours in the same round, and the highest memory of that process. The
+accuracy, of the saved model in another process and in the precision in which it loads, is that on all texts
+of TEST, its mean over the rounds, each of which has a seed of its own.
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -118,7 +119,7 @@ def answer_by_load(args, labels, texts, output):
     return [found["label"] for found in model(texts)]
 
 
-def learn_transformers(args, train, seed, folder, output):
+def learn_transformers(sampling, args, train, seed, folder, output):
     """`Trainer`, as in `quality.py`."""
     from types import SimpleNamespace
 
@@ -126,7 +127,7 @@ def learn_transformers(args, train, seed, folder, output):
     task = SimpleNamespace(pairs=False, labels=labels_of(train))
     given = Set("text-classification", "", "", "", {}, args.length, args.epochs, args.learning_rate)
     start = time.perf_counter()
-    hugging_face(given, task, train, args.model, seed, output, sampling="group_by_length")
+    hugging_face(given, task, train, args.model, seed, output, sampling)
     return time.perf_counter() - start
 
 
@@ -177,7 +178,11 @@ def import_all(*names):
 
 SIDES = {
     "keras_bert_app": (learn_ours, answer_by_load),
-    "Transformers": (learn_transformers, answer_by_load),
+    "Transformers, batches of like length": (
+        functools.partial(learn_transformers, "group_by_length"),
+        answer_by_load,
+    ),
+    "Transformers, batches at random": (functools.partial(learn_transformers, "random"), answer_by_load),
     "KerasHub": (learn_keras_hub, answer_by_keras_hub),
 }
 
