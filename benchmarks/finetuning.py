@@ -11,7 +11,7 @@ batches of like length and with batches at random, as ours are where texts are f
 from the texts in memory to the saved model: tokenizing, loading the weights, compiling, training. Imports are
 not counted. Every run is a process of its own, the sides take turns, and the table has the medians of the
 rounds, also of the speed as a share of ours in the same round, and the highest memory of that process. The
-accuracy, of the saved model in another process and in the precision in which it loads, is that on all texts
+accuracy, of the saved model in another process and in the precision in which it loads, is that on the texts
 of TEST, its mean over the rounds, each of which has a seed of its own.
 """
 
@@ -36,6 +36,7 @@ def main():
     parser.add_argument("--model", required=True, help="folder of a Hugging Face BERT")
     parser.add_argument("--text", default="text", help="name of the column of the texts")
     parser.add_argument("--number", type=int, default=5000, help="texts, from all over TRAIN")
+    parser.add_argument("--test-number", type=int, help="the same of TEST; all if left out")
     parser.add_argument("--length", type=int, default=128, help="word pieces of the longest input")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
@@ -43,7 +44,7 @@ def main():
     args = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     train, test = (in_process(read, path, args.text) for path in (args.train, args.test))
-    train = train[:: max(len(train) // args.number, 1)][: args.number]
+    train, test = some(train, args.number), some(test, args.test_number or len(test))
     found = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         in_process(write_preset, args.model, args.length, folder)
@@ -76,6 +77,11 @@ def read(path, column):
     from keras_bert_app.tasks import get_task
 
     return get_task("text-classification").read(path, {"text": column, "label": "label"})
+
+
+def some(examples, number):
+    """So many, from all over."""
+    return examples[:: max(len(examples) // number, 1)][:number]
 
 
 def measure(learn, args, train, seed, folder, output):

@@ -21,8 +21,17 @@ SENTENCES = ("{data}/glue/SST-2/train.tsv.gz", "{data}/glue/SST-2/dev.tsv.gz")
 COMMANDS = {
     "training, BERT-base": ("speed.py", "training", "--size", "base", "--rounds", "7"),
     "training, bert_mini_reviews": ("speed.py", "training"),
-    "fine-tuning, reviews": ("finetuning.py", *REVIEWS, "--model", "{model}", "--length", "256"),
-    "fine-tuning, sentences": ("finetuning.py", *SENTENCES, "--model", "{model}", "--text", "sentence"),
+    "rematerialization": (
+        "speed.py", "training", "--size", "base", "--length", "512", "--rounds", "3",
+        "--sides", "keras_bert_app", "rematerialized",
+    ),
+    "fine-tuning, reviews": (
+        "finetuning.py", *REVIEWS, "--model", "{model}", "--length", "256", "--number", "1600",
+        "--test-number", "1000", "--learning-rate", "5e-5",
+    ),
+    "fine-tuning, sentences": (
+        "finetuning.py", *SENTENCES, "--model", "{model}", "--text", "sentence", "--number", "10000",
+    ),
     "inference, reviews": ("speed.py", "inference", "--texts", REVIEWS[1], "--number", "300"),
     "inference, sentences": ("speed.py", "inference", "--texts", SENTENCES[1], "--column", "sentence"),
     "inference, reviews, BERT-base": (
