@@ -33,8 +33,8 @@ class Dropout(keras.layers.Dropout):  # a subclass: all but `call` is Keras's
     Reference: [Srivastava et al., 2014](https://jmlr.org/papers/v15/srivastava14a.html)
     """
 
-    def __init__(self, rate, **kwargs):
-        super().__init__(float(rate), **kwargs)  # TensorFlow takes a number of NumPy for a tensor
+    def __init__(self, rate, *args, **kwargs):
+        super().__init__(float(rate), *args, **kwargs)  # TensorFlow takes a number of NumPy for a tensor
 
     def call(self, x, training=False):
         if not training or not self.is_cheap:

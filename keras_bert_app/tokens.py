@@ -85,9 +85,7 @@ def _without_padding(mask, training):
     if training:
         kept = tf.math.count_nonzero(is_kept, dtype=tf.int32)
         numbers = tf.constant(ROW_NUMBERS, tf.int32)
-        missing = (
-            numbers[tf.searchsorted(numbers, kept[None])[0]] - kept
-        )  # at most: there may be less padding
+        missing = numbers[tf.searchsorted(numbers, kept[None])[0]] - kept  # if there is so much padding
         is_kept |= tf.cumsum(tf.cast(~is_kept, tf.int32)) <= missing
     ranks = tf.cumsum(tf.cast(is_kept, tf.int32)) - 1
     others = ranks[-1] + 1 if training else tf.maximum(ranks, 0)
