@@ -1,6 +1,6 @@
-"""Speed of training steps, and of inference from texts, beside KerasHub, Transformers and ONNX Runtime.
+"""Speed of training steps, and of inference from texts, beside KerasHub, Transformers and other runtimes.
 
-    pip install ".[bench,onnx,litert]"
+    pip install ".[bench,onnx,litert,openvino]"
     python benchmarks/speed.py training --size base
     python benchmarks/speed.py training
     python benchmarks/speed.py training --size base --length 512 --sides keras_bert_app rematerialized
@@ -19,9 +19,10 @@ as three forward passes.
 inference: the class of each text, at most 256 word pieces. All have the same weights, the BERT that comes
 with the package or a BERT-base. All read the texts sorted by length in batches of 32 and pad a batch to its
 longest row, but KerasHub, which pads to the sequence length. Ours is the exported SavedModel, which takes
-strings; Transformers' is its tokenizer and its model; ONNX Runtime's the same tokenizer and our export. In
-int8, with weights quantized and activations on the fly, ours is the export to LiteRT, and the others are what
-`torch.ao.quantization.quantize_dynamic` and `onnxruntime.quantization.quantize_dynamic` make of theirs.
+strings; Transformers' is its tokenizer and its model; ONNX Runtime's the same tokenizer and our export;
+OpenVINO's the same tokenizer and its conversion of the model of Transformers. In int8 ours are the exports to
+OpenVINO and to LiteRT, and the others are what `torch.ao.quantization.quantize_dynamic`,
+`onnxruntime.quantization.quantize_dynamic` and `nncf.quantize` make of theirs.
 
 Transformers has its own attention, "eager", beside its default, that of PyTorch: on a CPU now the one, now
 the other is faster.
@@ -52,6 +53,7 @@ ROWS = 16
 AGAIN = "rematerialized"
 LONGEST = 256
 PRECISIONS = ("bfloat16", "float32")
+EXAMPLES = ["one of the best films of the year .", "two hours that i will not get back ."]
 
 
 def main():
@@ -305,6 +307,8 @@ def write_models(size, folder):
     kba.export(task, Path(folder) / "saved_model_float32")
     kba.export(task, Path(folder) / "onnx", format="onnx")
     kba.export(task, Path(folder) / "litert", format="litert", quantize="int8")
+    data = [(text, labels[1]) for text in EXAMPLES]
+    kba.export(task, Path(folder) / "openvino", format="openvino", quantize="int8", data=data)
     encoder = kba.bert_encoder(encoder_config(encoder), dtype="mixed_bfloat16")
     narrow = kba.text_classifier(encoder, 2)
     narrow.set_weights(model.get_weights())
@@ -336,11 +340,11 @@ def ask_saved_model(precision, folder):
     return lambda texts: (loaded, serve(text=tf.constant(texts))["probabilities"].numpy())
 
 
-def ask_litert(folder):
-    """The export to LiteRT, with the tokenizer that comes with it."""
+def ask_export(format, folder):
+    """The export to another runtime, with the tokenizer that comes with it."""
     import keras_bert_app as kba
 
-    return kba.load(folder / "litert")
+    return kba.load(folder / format)
 
 
 def ask_keras_hub(folder):
@@ -401,17 +405,43 @@ def ask_onnx_runtime(precision, folder):
     return answer
 
 
+def ask_openvino(precision, folder):
+    """Tokenizer and model of Transformers, the model converted; int8 as NNCF quantizes transformers."""
+    import openvino
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "huggingface")
+    encode = functools.partial(tokenizer, truncation=True, max_length=LONGEST, padding=True)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder / "huggingface", dtype="float32"
+    ).eval()
+    converted = openvino.convert_model(model, example_input=dict(encode(EXAMPLES, return_tensors="pt")))
+    if precision == "int8":
+        import nncf
+
+        rows = [dict(encode([text], return_tensors="np")) for text in EXAMPLES]
+        converted = nncf.quantize(converted, nncf.Dataset(rows), model_type=nncf.ModelType.TRANSFORMER)
+    hints = {"float32": "f32", "bfloat16": "bf16"}  # of int8 its default, which is what the processor can do
+    options = {"INFERENCE_PRECISION_HINT": hints[precision]} if precision in hints else {}
+    compiled = openvino.Core().compile_model(converted, "CPU", options)
+    return lambda texts: compiled(dict(encode(texts, return_tensors="np")))[0]
+
+
 INFERENCE = {
     "keras_bert_app, float32": functools.partial(ask_saved_model, "float32"),
     "KerasHub, float32": ask_keras_hub,
     "Transformers, float32": functools.partial(ask_transformers, "float32", "sdpa"),
     "ONNX Runtime, float32": functools.partial(ask_onnx_runtime, "float32"),
+    "OpenVINO, float32": functools.partial(ask_openvino, "float32"),
     "keras_bert_app, bfloat16": functools.partial(ask_saved_model, "bfloat16"),
     "Transformers, bfloat16": functools.partial(ask_transformers, "bfloat16", "sdpa"),
     "Transformers eager, bfloat16": functools.partial(ask_transformers, "bfloat16", "eager"),
-    "keras_bert_app, int8": ask_litert,
+    "OpenVINO, bfloat16": functools.partial(ask_openvino, "bfloat16"),
+    "keras_bert_app, int8": functools.partial(ask_export, "openvino"),
+    "keras_bert_app LiteRT, int8": functools.partial(ask_export, "litert"),
     "Transformers, int8": functools.partial(ask_transformers, "int8", "sdpa"),
     "ONNX Runtime, int8": functools.partial(ask_onnx_runtime, "int8"),
+    "OpenVINO, int8": functools.partial(ask_openvino, "int8"),
 }
 
 

@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,10 +14,11 @@ from keras_bert_app.checkpoints import tokenizers
 from keras_bert_app.precision import in_float32
 from keras_bert_app.runtimes import FORMATS, Runtime, require
 from keras_bert_app.task_model import TaskModel
-from keras_bert_app.tasks import options_of
+from keras_bert_app.tasks import check_columns, options_of
 
 QUANTIZED = ("float16", "int8")
 TOLERANCE = 1e-3  # of outputs in float32
+CALIBRATION = 300  # examples
 
 
 def write(model, folder, format, quantize=None, data=None, columns=None):
@@ -27,7 +29,7 @@ def write(model, folder, format, quantize=None, data=None, columns=None):
         folder: where to: `model.tflite`, `model.onnx`, or `model.xml` and `model.bin`; `tokenizer.json` and
             the other files of a Hugging Face tokenizer; `config.json` and `labels.json`.
         format: `"litert"`, `"onnx"` or `"openvino"`.
-        quantize: None, `"float16"`, or `"int8"`: weights of matrices in 8 bits.
+        quantize: see `export`.
         data, columns: see `export`.
 
     Raises:
@@ -37,6 +39,8 @@ def write(model, folder, format, quantize=None, data=None, columns=None):
     import keras
 
     require(format)
+    if isinstance(data, Iterator):
+        data = list(data)  # it is read more than once
     task = model.task
     model = TaskModel(task, model.preprocessor, in_float32(model.model))
     source = task.predictor(model.model, model.preprocessor) if hasattr(task, "predictor") else model.model
@@ -47,7 +51,10 @@ def write(model, folder, format, quantize=None, data=None, columns=None):
     named({name: np.ones((1, 2), "int32") for name in source.input})
     with warnings.catch_warnings():  # about what the exporters of Keras use of NumPy
         warnings.simplefilter("ignore")
-        WRITERS[format](named, folder, quantize)
+        if format == "openvino" and quantize == "int8" and data is not None:
+            write_openvino(named, folder, quantize, typical_inputs(model, list(source.input), data, columns))
+        else:
+            WRITERS[format](named, folder, quantize)
     names = list(outputs)
     length = model.preprocessor.sequence_length
     tokenizers.write_huggingface(model.preprocessor.tokenizer, length, folder)
@@ -98,6 +105,14 @@ def check(model, written, folder, quantize, data=None, columns=None):
     return report
 
 
+def typical_inputs(model, names, data, columns):
+    """Inputs for examples from all over the data: list of dicts by their names, of arrays `(1, length)`."""
+    given = [given for given, _ in model.task.read(data, check_columns(columns))]
+    features = model.task.encode(model.preprocessor, given[:: max(len(given) // CALIBRATION, 1)])
+    rows = range(len(features.examples))[:: max(len(features.examples) // CALIBRATION, 1)]
+    return [{name: features.inputs([row])[name] for name in names} for row in rows]
+
+
 def examples(task):
     """Inputs of a task with texts of mixed lengths."""
     from keras_bert_app import warm_up
@@ -112,11 +127,12 @@ def _repeated(text, number):
 
 
 def largest_difference(found, expected):
-    """Of two lists of outputs, each an array or a structure of them."""
+    """Of two lists of outputs, each an array or a structure of them; ids among them have none."""
     import keras
 
-    pairs = zip(*(keras.tree.flatten(outputs) for outputs in (found, expected)), strict=True)
-    return float(max(np.abs(np.asarray(a, float) - np.asarray(b, float)).max(initial=0) for a, b in pairs))
+    pairs = zip(*(map(np.asarray, keras.tree.flatten(outputs)) for outputs in (found, expected)), strict=True)
+    numbers = [(a, b) for a, b in pairs if b.dtype.kind not in "iu"]
+    return float(max(np.abs(a.astype(float) - b.astype(float)).max(initial=0) for a, b in numbers))
 
 
 def show(report):
@@ -160,8 +176,12 @@ def write_onnx(model, folder, quantize):
         whole.unlink()
 
 
-def write_openvino(model, folder, quantize):
-    """Writes `model.xml` and `model.bin`; of int8 only the weights are quantized."""
+def write_openvino(model, folder, quantize, inputs=None):
+    """Writes `model.xml` and `model.bin`.
+
+    Of int8 with `inputs`, see `typical_inputs`, activations are quantized to the ranges that they have of
+    these, without them only the weights are quantized.
+    """
     import openvino
 
     path = folder / FORMATS["openvino"][0]
@@ -173,7 +193,11 @@ def write_openvino(model, folder, quantize):
 
         logging.getLogger("nncf").setLevel(logging.WARNING)
         with contextlib.redirect_stdout(io.StringIO()):  # its progress
-            found = nncf.compress_weights(found, mode=nncf.CompressWeightsMode.INT8_ASYM)
+            if inputs is None:
+                found = nncf.compress_weights(found, mode=nncf.CompressWeightsMode.INT8_ASYM)
+            else:
+                kind, data = nncf.ModelType.TRANSFORMER, nncf.Dataset(inputs)
+                found = nncf.quantize(found, data, subset_size=len(inputs), model_type=kind)
     openvino.save_model(found, path, compress_to_fp16=quantize == "float16")
     del found
     for file in folder.glob("whole.*"):

@@ -137,13 +137,11 @@ class SelfAttention(keras.layers.Layer):
         """
         hidden = rows.shape[-1]
         head_size = hidden // self.num_heads
-
-        def heads(y, length=tokens.length):
-            y = ops.reshape(y, (-1, length, self.num_heads, head_size))
-            return ops.transpose(y, (0, 2, 1, 3))  # (batch, heads, length, head_size)
-
-        key, value = heads(tokens.batch(self.key(rows))), heads(tokens.batch(self.value(rows)))
-        query = heads(tokens.batch(self.query(rows))) if first is None else heads(self.query(first), 1)
+        key, value = (tokens.split(part(rows), self.num_heads) for part in (self.key, self.value))
+        if first is None:
+            query = tokens.split(self.query(rows), self.num_heads)
+        else:
+            query = ops.reshape(self.query(first), (-1, self.num_heads, 1, head_size))
         query = query * ops.cast(head_size**-0.5, query.dtype)
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # (batch, heads, length or 1, length)
         # As in Google's BERT, a large negative number and not -inf, so that a row without any
@@ -157,11 +155,7 @@ class SelfAttention(keras.layers.Layer):
         else:
             attentions = ops.softmax(scores + bias)
             y = ops.matmul(self.drop(attentions, training=tokens.training), value)
-        y = ops.transpose(y, (0, 2, 1, 3))  # (batch, length or 1, heads, head_size)
-        if first is None:
-            y = tokens.rows(ops.reshape(y, (-1, tokens.length, hidden)))
-        else:
-            y = ops.reshape(y, (-1, hidden))
+        y = tokens.join(y) if first is None else ops.reshape(y, (-1, hidden))
         return self.output_dense(y), attentions
 
     def compute_output_shape(self, x_shape, mask_shape=None):

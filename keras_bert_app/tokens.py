@@ -52,6 +52,29 @@ class Tokens:
             return x
         return ops.reshape(self._moved(x, self._spread, self._keep), (-1, self.length, x.shape[-1]))
 
+    def split(self, x, heads):
+        """`(tokens, width)` as `(batch, heads, length, width / heads)`."""
+        size = x.shape[-1] // heads
+        if self.places is None or self.training:
+            return ops.transpose(ops.reshape(self.batch(x), (-1, self.length, heads, size)), (0, 2, 1, 3))
+        import tensorflow as tf
+
+        # Each head of a token is a row here, so that one pass over memory does all.
+        ranks = tf.reshape(self.ranks, (-1, 1, self.length))
+        return tf.gather(tf.reshape(x, (-1, size)), ranks * heads + tf.range(heads)[:, None])
+
+    def join(self, x):
+        """`(batch, heads, length, size)` as `(tokens, heads * size)`, see `split`."""
+        _, heads, _, size = x.shape
+        if self.places is None or self.training:
+            return self.rows(ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, self.length, heads * size)))
+        import tensorflow as tf
+
+        places = tf.cast(self.places, tf.int32)
+        places += places // self.length * (self.length * (heads - 1))  # of the first head
+        places = places[:, None] + tf.range(heads) * self.length
+        return tf.reshape(tf.gather(tf.reshape(x, (-1, size)), places), (-1, heads * size))
+
     def _moved(self, x, function, gradient):
         """`function(x)`. TensorFlow's own gradient would add up, row by row, what only has to move back."""
         if self.places is None:

@@ -44,6 +44,19 @@ def test_a_model_answers_as_keras(tmp_path, run_folder, format, quantize):
     assert not [file for file in path.iterdir() if file.name.startswith("whole")]
 
 
+@pytest.mark.parametrize("format", [FORMATS[2]])
+def test_openvino_quantizes_activations_to_the_ranges_of_data(tmp_path, run_folder, format):
+    import openvino
+
+    found = {}
+    for name, data in (("with", iter(reviews(70))), ("without", None)):
+        path, check = exported(run_folder, tmp_path / name, format, "int8", data=data)
+        operations = openvino.Core().read_model(path / "model.xml").get_ops()
+        found[name] = sum(operation.get_type_name() == "FakeQuantize" for operation in operations)
+        assert check.get("after", 1) > 0.9
+    assert found["with"] > found["without"] == 0
+
+
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     return kba.from_pretrained(write_trainable(tmp_path_factory.mktemp("encoder")))
