@@ -67,10 +67,13 @@ def main():
     parser.add_argument("--size", choices=["bundled", "base"], default="bundled")
     parser.add_argument("--length", type=int, default=128, help="word pieces of a row in training")
     parser.add_argument(
-        "--sides", nargs="+", choices=list(TRAINING), default=[name for name in TRAINING if name != AGAIN],
-        help="in training, keras_bert_app among them; all are in memory at once",
+        "--sides", nargs="+", choices=[*TRAINING, *INFERENCE], metavar="SIDE",
+        help="of training or inference, keras_bert_app among them; all are in memory at once",
     )  # fmt: skip
     args = parser.parse_args()
+    args.sides = args.sides or [
+        side for side in (TRAINING if args.kind == "training" else INFERENCE) if side != AGAIN
+    ]
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +92,7 @@ def main():
                 parser.error("inference needs --texts")
             texts = read(args.texts, args.column, args.number)
             in_process(write_models, args.size, folder)
-            asking = {side: functools.partial(ask_all, ask, folder, texts) for side, ask in INFERENCE.items()}
+            asking = {side: functools.partial(ask_all, INFERENCE[side], folder, texts) for side in args.sides}
             found |= in_turns(asking, args.rounds)
     print_table(found, in_process(work, args.size, args.length) if args.kind == "training" else None)
     print(json.dumps({**vars(args), "texts": str(args.texts), "machine": machine(), "found": found}))

@@ -213,7 +213,10 @@ def export(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Data as --train of finetune, to measure before and after; not of tf_saved_model."),
+        typer.Option(
+            help="Data as --train of finetune, to measure before and after; the int8 of openvino takes the "
+            "ranges of activations from it. Not of tf_saved_model."
+        ),
     ] = None,
     serving_files: Annotated[
         bool,

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 
+import keras
 import numpy as np
 
 from keras_bert_app import files
@@ -36,8 +37,6 @@ def write(model, folder, format, quantize=None, data=None, columns=None):
         ModuleNotFoundError: what writes the format is not installed.
         ValueError: the outputs differ too much from those of the Keras model.
     """
-    import keras
-
     require(format)
     if isinstance(data, Iterator):
         data = list(data)  # it is read more than once
@@ -128,8 +127,6 @@ def _repeated(text, number):
 
 def largest_difference(found, expected):
     """Of two lists of outputs, each an array or a structure of them; ids among them have none."""
-    import keras
-
     pairs = zip(*(map(np.asarray, keras.tree.flatten(outputs)) for outputs in (found, expected)), strict=True)
     numbers = [(a, b) for a, b in pairs if b.dtype.kind not in "iu"]
     return float(max(np.abs(a.astype(float) - b.astype(float)).max(initial=0) for a, b in numbers))
@@ -158,12 +155,50 @@ def write_litert(model, folder, quantize):
     model.export(str(folder / FORMATS["litert"][0]), format="litert", verbose=False, **options)
 
 
+class FedWithMatrices(keras.Model):
+    """A model that takes its matrices as inputs too: of what is in its graph tf2onnx keeps many copies."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.whole = model
+        found = [variable for variable in model.variables if len(variable.shape) > 1]
+        self.matrices = {f"matrix_{number}": variable for number, variable in enumerate(found)}
+        self.built = True
+
+    def signature(self):
+        """What it takes: dict of `keras.InputSpec`."""
+        inputs = {name: (tensor.shape, tensor.dtype) for name, tensor in self.whole.input.items()}
+        inputs |= {name: (variable.shape, variable.dtype) for name, variable in self.matrices.items()}
+        return {name: keras.InputSpec(dtype, shape, name=name) for name, (shape, dtype) in inputs.items()}
+
+    def call(self, inputs):
+        given = {id(variable): inputs[name] for name, variable in self.matrices.items()}
+        lists = (self.whole.trainable_variables, self.whole.non_trainable_variables)
+        values = ([given.get(id(variable), variable.value) for variable in each] for each in lists)
+        return self.whole.stateless_call(*values, {name: inputs[name] for name in self.whole.input})[0]
+
+
+def _filled(model, matrices):
+    """An ONNX model with the values of what it takes beside its inputs."""
+    import onnx
+
+    for name, variable in matrices.items():
+        (value,) = (value for value in model.graph.input if value.name == name)
+        model.graph.input.remove(value)
+        array = keras.ops.convert_to_numpy(variable)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return model
+
+
 def write_onnx(model, folder, quantize):
     """Writes `model.onnx`; of int8 the activations are quantized as they come."""
+    import onnx
+
     path = folder / FORMATS["onnx"][0]
-    model.export(str(path), format="onnx", verbose=False)
+    fed = FedWithMatrices(model)
+    fed.export(str(path), format="onnx", verbose=False, input_signature=[fed.signature()])
+    onnx.save(_filled(onnx.load(path), fed.matrices), path)
     if quantize == "float16":
-        import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), path)

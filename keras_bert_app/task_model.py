@@ -43,7 +43,8 @@ class TaskModel:
     """
 
     def __init__(self, task, preprocessor, model, options=None):
-        self.task = get_task(task, **(options or {}))
+        task = get_task(task, **(options or {}))
+        self.task = task.settled() if hasattr(task, "settled") else task
         self.preprocessor = prepared(self.task, preprocessor)
         self.model = model
         self.is_asked_once = False  # True: no graph is made for few rows, see `buckets.runner`

@@ -8,6 +8,7 @@ from conftest import checkpoint_with, not_served, reviews, served, write_trainab
 import keras_bert_app as kba
 from keras_bert_app import tasks
 from keras_bert_app.data.features import Features
+from keras_bert_app.task_model import TaskModel
 from keras_bert_app.tasks.text_classification import TextClassification
 
 # Ten answers of a classifier of three labels, of which six are right.
@@ -34,6 +35,17 @@ def one_each(number):
 
 def report_of(task, logits, examples):
     return task.report(list(logits), one_each(len(examples)), examples)
+
+
+def test_a_model_that_was_put_together_has_one_label_for_each_text(pretrained):
+    preprocessor, encoder = kba.from_pretrained(pretrained, sequence_length=12)
+    options = {"labels": list("abc")}
+    model = TaskModel("text-classification", preprocessor, kba.text_classifier(encoder, 3), options)
+    (answer,) = model("a film")
+    assert sum(answer["scores"].values()) == pytest.approx(1)
+    assert model.evaluate([("a film", "a"), ("the plot", "b")])["accuracy"] in (0, 0.5, 1)
+    number = TaskModel("text-classification", preprocessor, kba.text_classifier(encoder, 1))
+    assert list(number("a film")[0]) == ["value"]
 
 
 def test_report():

@@ -145,6 +145,11 @@ class TextClassification:
             return task
         return dataclasses.replace(task, labels=task._labels(targets))
 
+    def settled(self):
+        """See `tasks`: as in Hugging Face, a text has one of the labels, or a number if there are none."""
+        kind = self.problem_type or (NUMBER if self.labels is None else SINGLE)
+        return dataclasses.replace(self, problem_type=kind)
+
     def _check_kinds(self, examples):
         """Raises ValueError if a text or a target is of another kind than the task's; it names the row."""
         for number, (text, target) in enumerate(examples, start=1):
