@@ -32,13 +32,15 @@ COMMANDS = {
     "fine-tuning, sentences": (
         "finetuning.py", *SENTENCES, "--model", "{model}", "--text", "sentence", "--number", "10000",
     ),
-    "inference, reviews": ("speed.py", "inference", "--texts", REVIEWS[1], "--number", "300"),
-    "inference, sentences": ("speed.py", "inference", "--texts", SENTENCES[1], "--column", "sentence"),
+    "inference, reviews": ("speed.py", "inference", "--texts", REVIEWS[1], "--number", "300", "--rounds", "5"),
+    "inference, sentences": (
+        "speed.py", "inference", "--texts", SENTENCES[1], "--column", "sentence", "--rounds", "5",
+    ),
     "inference, reviews, BERT-base": (
-        "speed.py", "inference", "--texts", REVIEWS[1], "--number", "100", "--size", "base", "--rounds", "5",
+        "speed.py", "inference", "--texts", REVIEWS[1], "--number", "64", "--size", "base", "--rounds", "5",
     ),
     "inference, sentences, BERT-base": (
-        "speed.py", "inference", "--texts", SENTENCES[1], "--column", "sentence", "--number", "300",
+        "speed.py", "inference", "--texts", SENTENCES[1], "--column", "sentence", "--number", "200",
         "--size", "base", "--rounds", "5",
     ),
     "growth": ("growth.py", "--output", "{output}/growth.png"),

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_bert_app import files
 from keras_bert_app.checkpoints import tokenizers
+from keras_bert_app.lean import portable_models
 from keras_bert_app.precision import in_float32
 from keras_bert_app.runtimes import FORMATS, Runtime, require
 from keras_bert_app.task_model import TaskModel
@@ -48,8 +49,10 @@ def write(model, folder, format, quantize=None, data=None, columns=None):
     named = keras.Model(source.input, outputs)
     # The exporters want it to have been called.
     named({name: np.ones((1, 2), "int32") for name in source.input})
-    with warnings.catch_warnings():  # about what the exporters of Keras use of NumPy
-        warnings.simplefilter("ignore")
+    # LiteRT is the faster with matrices of tokens, as TensorFlow is.
+    written_for = contextlib.nullcontext() if format == "litert" else portable_models()
+    with warnings.catch_warnings(), written_for:
+        warnings.simplefilter("ignore")  # about what the exporters of Keras use of NumPy
         if format == "openvino" and quantize == "int8" and data is not None:
             write_openvino(named, folder, quantize, typical_inputs(model, list(source.input), data, columns))
         else:

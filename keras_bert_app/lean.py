@@ -31,3 +31,22 @@ def lean_models():
 def is_lean():
     """True within `lean_models`, with TensorFlow."""
     return getattr(_state, "is_lean", False) and keras.config.backend() == "tensorflow"
+
+
+@contextlib.contextmanager
+def portable_models():
+    """Within it models are traced for other runtimes: without what only TensorFlow fuses.
+
+    Tokens stay in their batch, and layer normalization is written as in its paper, which is what ONNX Runtime
+    and OpenVINO look for.
+    """
+    _state.is_portable = True
+    try:
+        yield
+    finally:
+        _state.is_portable = False
+
+
+def is_portable():
+    """True within `portable_models`."""
+    return getattr(_state, "is_portable", False)

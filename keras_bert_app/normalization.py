@@ -6,7 +6,7 @@ from keras import ops
 from keras_bert_app.activations import PACKAGE
 from keras_bert_app.dropout import keep_chosen
 from keras_bert_app.fusing import fused, fuses, row_sums, widened
-from keras_bert_app.lean import is_lean
+from keras_bert_app.lean import is_lean, is_portable
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -36,6 +36,8 @@ class LayerNorm(keras.layers.LayerNormalization):  # a subclass: all but `call` 
             return super().call(x)
         if is_lean() and not training and x.dtype != "float64":
             return _fused_layer_norm(x, self.gamma, self.beta, self.epsilon)
+        if is_portable():
+            return _layer_norm(x, self.gamma, self.beta, self.epsilon)
         if training and fuses(x.shape[-1]):
             return _with_gradient(x, self.gamma, self.beta, self.epsilon)
         return super().call(x)
@@ -72,6 +74,13 @@ def _fused_layer_norm(x, gamma, beta, epsilon):
         mean=none, variance=none, epsilon=epsilon, data_format="NCHW",
     ).y  # fmt: skip
     return tf.reshape(y, tf.shape(x)) * tf.cast(gamma, x.dtype) + tf.cast(beta, x.dtype)
+
+
+def _layer_norm(x, gamma, beta, epsilon):
+    """Layer normalization, operation by operation as other runtimes know it."""
+    centered = x - ops.mean(x, [-1], keepdims=True)
+    variance = ops.mean(ops.power(centered, 2.0), [-1], keepdims=True)
+    return centered / ops.sqrt(variance + epsilon) * gamma + beta
 
 
 def _with_gradient(x, gamma, beta, epsilon):

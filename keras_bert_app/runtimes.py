@@ -5,6 +5,8 @@ import os
 
 import numpy as np
 
+from keras_bert_app.data.features import INPUTS
+
 # Of each format: the file of the model, and the packages that write and run it; its extra has its name.
 FORMATS = {
     "litert": ("model.tflite", ("ai_edge_litert",)),
@@ -40,8 +42,10 @@ class Runtime:
             ) from error
 
     def predict_on_batch(self, inputs):
-        """The output, or a dict of outputs, arrays `(batch, ...)`."""
-        found = self.run({name: np.asarray(inputs[name], "int32") for name in self.inputs})
+        """The output, or a dict of them, arrays `(batch, ...)`; of word pieces as many as the longest has."""
+        length = np.count_nonzero(inputs["input_mask"], axis=1).max(initial=1)
+        short = {name: array[:, :length] if name in INPUTS else array for name, array in inputs.items()}
+        found = self.run({name: np.ascontiguousarray(short[name], "int32") for name in self.inputs})
         return found if len(self.outputs) > 1 else found[self.outputs[0]]
 
 

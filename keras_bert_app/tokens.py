@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_bert_app.fusing import on_cpu
-from keras_bert_app.lean import is_lean
+from keras_bert_app.lean import is_lean, is_portable
 
 
 def _row_numbers(step):
@@ -34,7 +34,7 @@ class Tokens:
     def __init__(self, mask, training=False):
         self.mask = mask
         self.length = ops.shape(mask)[1]
-        self.is_flat = keras.config.backend() == "tensorflow"
+        self.is_flat = keras.config.backend() == "tensorflow" and not is_portable()
         self.training = training
         self.places = self.ranks = None
         if is_lean() and (on_cpu() or not training):
