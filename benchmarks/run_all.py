@@ -32,7 +32,9 @@ COMMANDS = {
     "fine-tuning, sentences": (
         "finetuning.py", *SENTENCES, "--model", "{model}", "--text", "sentence", "--number", "10000",
     ),
-    "inference, reviews": ("speed.py", "inference", "--texts", REVIEWS[1], "--number", "300", "--rounds", "5"),
+    "inference, reviews": (
+        "speed.py", "inference", "--texts", REVIEWS[1], "--number", "300", "--rounds", "5",
+    ),
     "inference, sentences": (
         "speed.py", "inference", "--texts", SENTENCES[1], "--column", "sentence", "--rounds", "5",
     ),
