@@ -37,7 +37,7 @@ def export(model, folder, format="tf_saved_model", quantize=None, data=None, col
             the last three need.
         quantize: for these three, None for float32, `"float16"`, or `"int8"`, weights of matrices in 8 bits.
             In int8 LiteRT and ONNX Runtime quantize activations as they come; OpenVINO, if there is `data`,
-            to the ranges that they have of 300 examples of it, which is the fastest, and else not at all.
+            to the ranges that they have of up to 300 examples of it, and else not at all.
         data: for these three, what `TaskModel.evaluate` takes, to measure before and after.
         columns: of the data, see `finetune`.
 

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 
@@ -20,7 +19,7 @@ from keras_bert_app.tasks import check_columns, options_of
 
 QUANTIZED = ("float16", "int8")
 TOLERANCE = 1e-3  # of outputs in float32
-CALIBRATION = 300  # examples
+CALIBRATION = 300  # examples at most, and rows of them
 
 
 def write(model, folder, format, quantize=None, data=None, columns=None):
@@ -108,11 +107,15 @@ def check(model, written, folder, quantize, data=None, columns=None):
 
 
 def typical_inputs(model, names, data, columns):
-    """Inputs for examples from all over the data: list of dicts by their names, of arrays `(1, length)`."""
+    """Inputs for some of the data, drawn: list of dicts by their names, of arrays `(1, length)`."""
     given = [given for given, _ in model.task.read(data, check_columns(columns))]
-    features = model.task.encode(model.preprocessor, given[:: max(len(given) // CALIBRATION, 1)])
-    rows = range(len(features.examples))[:: max(len(features.examples) // CALIBRATION, 1)]
-    return [{name: features.inputs([row])[name] for name in names} for row in rows]
+    features = model.task.encode(model.preprocessor, [given[i] for i in drawn(len(given))])
+    return [{name: features.inputs([row])[name] for name in names} for row in drawn(len(features.examples))]
+
+
+def drawn(number):
+    """Up to `CALIBRATION` of so many indices, always the same."""
+    return np.random.default_rng(0).permutation(number)[:CALIBRATION]
 
 
 def examples(task):
@@ -132,7 +135,8 @@ def largest_difference(found, expected):
     """Of two lists of outputs, each an array or a structure of them; ids among them have none."""
     pairs = zip(*(map(np.asarray, keras.tree.flatten(outputs)) for outputs in (found, expected)), strict=True)
     numbers = [(a, b) for a, b in pairs if b.dtype.kind not in "iu"]
-    return float(max(np.abs(a.astype(float) - b.astype(float)).max(initial=0) for a, b in numbers))
+    differences = (np.abs(a.astype(float) - b.astype(float)).max(initial=0) for a, b in numbers)
+    return float(max(differences, default=0))
 
 
 def show(report):
@@ -206,10 +210,16 @@ def write_onnx(model, folder, quantize):
 
         onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), path)
     if quantize == "int8":
+        import onnxruntime
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
+        # Only what is a constant is quantized: a matrix of LoRA, or one that is transposed, is computed once.
         whole = path.with_name("whole.onnx")
-        os.replace(path, whole)
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(whole)
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        path.unlink()
         quantize_dynamic(whole, path, weight_type=QuantType.QInt8)
         whole.unlink()
 

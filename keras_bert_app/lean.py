@@ -29,8 +29,9 @@ def lean_models():
 
 
 def is_lean():
-    """True within `lean_models`, with TensorFlow."""
-    return getattr(_state, "is_lean", False) and keras.config.backend() == "tensorflow"
+    """True within `lean_models`, with TensorFlow, but within `portable_models`."""
+    is_meant = getattr(_state, "is_lean", False) and not is_portable()
+    return is_meant and keras.config.backend() == "tensorflow"
 
 
 @contextlib.contextmanager
@@ -40,11 +41,12 @@ def portable_models():
     Tokens stay in their batch, and layer normalization is written as in its paper, which is what ONNX Runtime
     and OpenVINO look for.
     """
+    before = is_portable()
     _state.is_portable = True
     try:
         yield
     finally:
-        _state.is_portable = False
+        _state.is_portable = before
 
 
 def is_portable():

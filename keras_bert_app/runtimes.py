@@ -42,8 +42,11 @@ class Runtime:
             ) from error
 
     def predict_on_batch(self, inputs):
-        """The output, or a dict of them, arrays `(batch, ...)`; of word pieces as many as the longest has."""
-        length = np.count_nonzero(inputs["input_mask"], axis=1).max(initial=1)
+        """The output, or a dict of outputs, arrays `(batch, ...)`.
+
+        Padding that no row needs is cut, from outputs for each word piece too.
+        """
+        length = np.flatnonzero(np.any(inputs["input_mask"], axis=0)).max(initial=0) + 1
         short = {name: array[:, :length] if name in INPUTS else array for name, array in inputs.items()}
         found = self.run({name: np.ascontiguousarray(short[name], "int32") for name in self.inputs})
         return found if len(self.outputs) > 1 else found[self.outputs[0]]

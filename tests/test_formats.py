@@ -107,6 +107,41 @@ def test_a_model_that_was_trained_in_bfloat16(tmp_path, encoder, format):
     assert check["difference"] < 1e-5
 
 
+@pytest.mark.parametrize("format", [ONE])
+def test_int8_is_of_all_matrices_that_are_constant(tmp_path, format):
+    import onnx
+
+    folder, counts = write_trainable(tmp_path / "pretrained", positions=160), {}
+    for name, task in (("plain", kba.TextClassification(labels=["a", "b"])), ("masked", kba.FillMask())):
+        for with_lora in (False, True):
+            preprocessor, encoder = kba.from_pretrained(folder)
+            masked = name == "masked"
+            model = task.pretrained(kba.pretrainer(encoder)) if masked else task.build(encoder, 0.1)
+            if with_lora:
+                kba.enable_lora(model, rank=2)
+            path, _ = exported(
+                TaskModel(task, preprocessor, model), tmp_path / f"{name} {with_lora}", format, "int8"
+            )
+            nodes = onnx.load(path / "model.onnx").graph.node
+            counts[name, with_lora] = sum(node.op_type == "MatMulInteger" for node in nodes)
+            assert "Transpose" not in {node.op_type for node in nodes if node.input[0].startswith("matrix_")}
+    # Of a block six, the pooler and the head; or what is before the table of words, and the table.
+    assert counts["plain", False] == counts["plain", True] == 8
+    assert counts["masked", False] == counts["masked", True] == 8
+
+
+def test_padding_that_no_row_needs_is_cut():
+    given = {}
+    runtime = object.__new__(runtimes.Runtime)
+    runtime.inputs, runtime.outputs = ["input_word_ids", "input_mask", "masked_lm_positions"], ["logits"]
+    runtime.run = lambda inputs: given.update(inputs) or {"logits": inputs["input_word_ids"]}
+    mask = np.array([[1, 1, 0, 0, 0], [1, 0, 1, 0, 0]])
+    inputs = {"input_word_ids": mask * 7, "input_mask": mask, "masked_lm_positions": np.zeros((2, 4))}
+    assert runtime.predict_on_batch(inputs).tolist() == [[7, 7, 0], [7, 0, 7]]
+    assert given["input_mask"].shape == (2, 3)
+    assert given["masked_lm_positions"].shape == (2, 4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("format", [ONE])
 def test_masked_words(tmp_path, format):

@@ -43,7 +43,7 @@ Some have more to say:
 * `started(checkpoint)`: the task with what the checkpoint says that a training starts from.
 * `by_name`: True if a checkpoint of somebody else is of this task only if the user says so.
 * `prepared(preprocessor)`: the preprocessor that it needs.
-* `settled()`: the task that answers, with what it would otherwise have learned from examples.
+* `settled()`: the task with defaults for what `learn` would have found.
 * `pretrained(model)`: its model, of one with the heads that BERT was pretrained with.
 * `predictor(model, preprocessor)`: the `keras.Model` whose outputs it takes, if it is another than `model`.
 * `output_name`: what the model's output is called in exports, if it is not `logits` and not a dict.

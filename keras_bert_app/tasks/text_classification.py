@@ -146,7 +146,7 @@ class TextClassification:
         return dataclasses.replace(task, labels=task._labels(targets))
 
     def settled(self):
-        """See `tasks`: as in Hugging Face, a text has one of the labels, or a number if there are none."""
+        """See `tasks`; as in Hugging Face a text has one of the labels, or a number if there are none."""
         kind = self.problem_type or (NUMBER if self.labels is None else SINGLE)
         return dataclasses.replace(self, problem_type=kind)
 
