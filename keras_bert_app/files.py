@@ -37,6 +37,8 @@ def writing(path):
     try:
         yield
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and error.errno is None:
+            raise  # of what was to be read, with a message of its own
         raise OSError(
             f"cannot write {path}: {error.strerror or error}. Free space there or choose another place"
         ) from error

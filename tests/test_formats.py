@@ -207,6 +207,9 @@ def test_wrong_options(tmp_path, run_folder, keras_bert, monkeypatch):
         kba.export(run_folder, tmp_path, "onnx", "int4")
     with pytest.raises(ValueError, match="a SavedModel is not quantized or measured: choose format litert"):
         kba.export(run_folder, tmp_path, quantize="int8")
+    with pytest.raises(FileNotFoundError, match="^there is no file nothing.csv: check the path"):
+        kba.export(run_folder, tmp_path / "m", "onnx", data="nothing.csv")
+    assert list((tmp_path / "m").iterdir()) == []
     flags = ["--output", tmp_path / "m", "--format", "onnx"]
     assert "which does not take onnx" in keras_bert("export", run_folder, *flags, "--serving-files")[2]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
