@@ -107,6 +107,8 @@ def test_versions(tmp_path, run_folder):
 
 
 def test_nothing_half_written(tmp_path, run_folder, monkeypatch):
+    import tensorflow.saved_model  # noqa: F401  as Keras in an export: it makes another module of that name
+
     def fail(module, path, **options):
         (Path(path) / "variables").mkdir(parents=True)
         raise OSError(28, "No space left on device")
