@@ -79,10 +79,11 @@ class QuestionAnswering:
         return squad.read_squad(source, *names)
 
     def read_inputs(self, source, columns):
-        """The questions and contexts of a `.json` file of SQuAD, with their ids, or of two columns of a
+        """The questions and contexts of a file that `read` takes, with their ids, or of two columns of a
         table."""
-        if Path(source).name.removesuffix(".gz").endswith(".json"):
-            examples = squad.read_squad(source, wanted=False)
+        if Path(source).name.removesuffix(".gz").endswith((".json", ".jsonl")):
+            names = (columns.get(what) for what in ("text", "pair"))
+            examples = squad.read_squad(source, *names, wanted=False)
             return squad.Questions([given for given, _ in examples], [target["id"] for _, target in examples])
         return readers.read_pairs(source, columns.get("text", "question"), columns.get("pair", "context"))
 

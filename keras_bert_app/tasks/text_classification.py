@@ -278,6 +278,9 @@ class TextClassification:
     def _pooled(self, outputs, features):
         """Probabilities, or values, of each example: `(examples, labels)`; windows are averaged."""
         width = 1 if self.labels is None else len(self.labels)
+        if len(outputs) and np.size(outputs[0]) != width:
+            given = f"the labels {self.labels!r:.80}" if self.labels else "no labels"
+            raise ValueError(f"the model has {np.size(outputs[0])} outputs, the task {given}: give as many")
         logits = np.reshape(np.asarray(outputs, "float32"), (-1, width))
         counts = np.bincount(features.examples)
         pooled = np.zeros((len(counts), width), "float32")
