@@ -41,15 +41,20 @@ def main():
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--sides", nargs="+", choices=SIDES, default=list(SIDES), metavar="SIDE",
+        help="keras_bert_app among them; all if left out",
+    )  # fmt: skip
     args = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     train, test = (in_process(read, path, args.text) for path in (args.train, args.test))
     train, test = some(train, args.number), some(test, args.test_number or len(test))
-    found = {side: [] for side in SIDES}
+    found = {side: [] for side in args.sides}
     with tempfile.TemporaryDirectory() as folder:
         in_process(write_preset, args.model, args.length, folder)
         for number in range(args.rounds):
-            for side, (learn, answer) in SIDES.items():
+            for side in args.sides:
+                learn, answer = SIDES[side]
                 output = Path(folder) / f"{side}-{number}"
                 row = in_process(measure, learn, args, train, number, Path(folder), output)
                 row["accuracy"] = in_process(accuracy_of, answer, args, train, test, output)
