@@ -287,9 +287,10 @@ def test_command_line(keras_bert, tmp_path):
     assert {row["id"]: row["answer"] for row in rows} == answers
     (tmp_path / "a.csv").write_text("question,context\nthe film?,the plot!\n")
     assert keras_bert("predict", "run", "--file", "a.csv")[1] == out
-    (tmp_path / "a.jsonl").write_text('{"id": "x", "asked": "the film?", "context": "the plot!"}\n')
-    lines = keras_bert("predict", "run", "--file", "a.jsonl", "--text-column", "asked")[1]
-    assert json.loads(lines) == {"id": "x", **json.loads(out)}
+    row = '{"id": "x", "asked": "the film?", "context": "the plot!"}\n'
+    (tmp_path / "a.jsonl").write_text(row * 2)  # of one document, as it may be
+    lines = keras_bert("predict", "run", "--file", "a.jsonl", "--text-column", "asked")[1].splitlines()
+    assert list(map(json.loads, lines)) == [{"id": "x", **json.loads(out)}] * 2
     code, _, err = keras_bert("evaluate", "run", "--data", "test.json", "--text-column", "a")
     assert (code, "which has no columns: leave out their names" in err) == (1, True)
 

@@ -46,7 +46,7 @@ def test_a_model_that_was_put_together_has_one_label_for_each_text(pretrained):
     assert model.evaluate([("a film", "a"), ("the plot", "b")])["accuracy"] in (0, 0.5, 1)
     number = TaskModel("text-classification", preprocessor, kba.text_classifier(encoder, 1))
     assert list(number("a film")[0]) == ["value"]
-    with pytest.raises(ValueError, match="the model has 3 outputs, the task no labels: give as many"):
+    with pytest.raises(ValueError, match="the model has 3 outputs, the task 1: give the model's own labels"):
         TaskModel("text-classification", preprocessor, model.model)("a film")
 
 

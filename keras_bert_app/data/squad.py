@@ -18,7 +18,7 @@ def read_squad(source, question_column=None, context_column=None, answers_column
             begins at the character `answer_start` of the context; a question without an answer has none. In
             a row, `answers` may also be a dict of the lists `text` and `answer_start`.
         question_column, context_column, answers_column: keys of a `.jsonl` file, if they are others.
-        wanted: False if answers may be missing.
+        wanted: False if answers may be missing, and an `id` may come twice.
 
     Returns:
         list of `((question, context), {"id": ..., "answers": [...]})`.
@@ -49,7 +49,7 @@ def read_squad(source, question_column=None, context_column=None, answers_column
     if not examples:
         raise ValueError(f"{source} is empty: give at least one question")
     ids = [target["id"] for _, target in examples]
-    if len(set(ids)) < len(ids):
+    if wanted and len(set(ids)) < len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
         raise ValueError(f"{source} has two questions with the id {twice!r}: give each its own")
     return examples

@@ -279,8 +279,9 @@ class TextClassification:
         """Probabilities, or values, of each example: `(examples, labels)`; windows are averaged."""
         width = 1 if self.labels is None else len(self.labels)
         if len(outputs) and np.size(outputs[0]) != width:
-            given = f"the labels {self.labels!r:.80}" if self.labels else "no labels"
-            raise ValueError(f"the model has {np.size(outputs[0])} outputs, the task {given}: give as many")
+            raise ValueError(
+                f"the model has {np.size(outputs[0])} outputs, the task {width}: give the model's own labels"
+            )
         logits = np.reshape(np.asarray(outputs, "float32"), (-1, width))
         counts = np.bincount(features.examples)
         pooled = np.zeros((len(counts), width), "float32")
