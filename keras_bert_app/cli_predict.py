@@ -95,6 +95,7 @@ def predict(
         if model is None and folder is not None and Path(folder).is_dir():
             raise ValueError(f"{folder} is a folder: with --task give a model as --model {folder}")
         texts = texts if folder is None else [folder, *texts]  # there is no run folder: all are texts
+        quiet_import()
         from keras_bert_app.tasks import get_task
 
         inputs = _inputs(get_task(task, **options), texts, file, columns)  # what is wrong is said first
